@@ -1,0 +1,39 @@
+"""Load the model, serve the page.
+
+python app.py                                   # the shipped preset, http://127.0.0.1:7860
+DD2_MODEL=path/to/folder python app.py          # a preset, a folder or a hub repo id
+GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=8000 python app.py
+"""
+
+import os
+
+import gradio as gr
+
+from app.page import build_page
+from app.theme import CSS, THEME
+from dd2core import DD2Error, load_pipeline
+
+DEFAULT_MODEL = "fashion-llamagen"
+QUEUE_SIZE = 64  # waiting requests; the next one hears "queue is full" instead of waiting forever
+
+
+def launch(page: gr.Blocks, **options) -> tuple:
+    """Serve `page`; `options` go to `gr.Blocks.launch`. Returns what that returns."""
+    return page.queue(max_size=QUEUE_SIZE).launch(
+        theme=THEME,
+        css=CSS,
+        footer_links=["api", "settings"],
+        share=False,
+        ssr_mode=False,  # the page is small; server-side rendering would need node
+        **options,
+    )
+
+
+def main() -> None:
+    """Serve the model named by DD2_MODEL until interrupted."""
+    name = os.environ.get("DD2_MODEL") or DEFAULT_MODEL
+    try:
+        pipe = load_pipeline(name, device=os.environ.get("DD2_DEVICE") or "auto")
+        launch(build_page(pipe))
+    except (DD2Error, OSError) as error:  # OSError: the port is taken
+        raise SystemExit(f"app: {error}") from None

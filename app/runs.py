@@ -1,0 +1,109 @@
+"""What one sampler painted and what it cost; two of them make a comparison.
+
+Three clocks, kept apart: *model* is token generation alone, *decode* turns tokens into pixels
+(both measured by the pipeline: device synchronised, warm-up excluded), *wall* is what a visitor
+waited, with every preview the teacher painted on the way.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.requests import Request
+
+FRAMES = 25  # previews of one teacher run: more would spend more time drawing than sampling
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sampler's images so far and their cost."""
+
+    images: np.ndarray  # uint8 (B, H, W, C)
+    step: int  # sequential steps done
+    steps: int  # sequential steps in all
+    passes: int  # network forward passes
+    model_seconds: float
+    decode_seconds: float
+    wall_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.model_seconds + self.decode_seconds
+
+    @property
+    def done(self) -> bool:
+        return self.step == self.steps
+
+    def numbers(self) -> dict[str, float | int | bool]:
+        """Everything but the pixels, for programs."""
+        return {
+            "done": self.done,
+            "step": self.step,
+            "steps": self.steps,
+            "passes": self.passes,
+            "seconds": self.seconds,
+            "model_seconds": self.model_seconds,
+            "decode_seconds": self.decode_seconds,
+            "wall_seconds": self.wall_seconds,
+        }
+
+
+def one_step_run(pipe: Any, request: Request) -> Run:
+    """The generator: all tokens in one pass."""
+    start = time.perf_counter()
+    sample = pipe.sample_one_step(request.labels, seed=request.seed)
+    return _run(sample, 1, 1, start)
+
+
+def teacher_run(pipe: Any, request: Request) -> Run:
+    """The teacher from start to end, with no previews."""
+    start, steps = time.perf_counter(), pipe.teacher.num_steps
+    sample = pipe.sample_teacher(request.labels, seed=request.seed, **request.settings)
+    return _run(sample, steps, steps, start)
+
+
+def teacher_stream(pipe: Any, request: Request) -> Iterator[Run]:
+    """The teacher as it paints; the last run is the finished one."""
+    every = -(-pipe.teacher.num_steps // FRAMES)
+    start = time.perf_counter()
+    parts = pipe.stream_teacher(request.labels, seed=request.seed, every=every, **request.settings)
+    for part in parts:
+        yield _run(part, part.step, part.steps, start)
+
+
+def speedup(one: Run, teacher: Run | None) -> dict[str, float | None]:
+    """How many times faster one step is; None until the teacher has finished."""
+    if teacher is None or not teacher.done:
+        return {"speedup": None, "speedup_model": None}
+    return {
+        "speedup": teacher.seconds / one.seconds,
+        "speedup_model": teacher.model_seconds / one.model_seconds,
+    }
+
+
+def machine(pipe: Any) -> dict[str, str | int]:
+    """What the clocks were read on."""
+    device = pipe.device
+    gpu = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return {
+        "model": pipe.name,
+        "device": f"{device.type}{gpu}",
+        "dtype": str(pipe.teacher.codebook.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _run(sample: Any, step: int, steps: int, start: float) -> Run:
+    return Run(
+        images=sample.images,
+        step=step,
+        steps=steps,
+        passes=sample.passes,
+        model_seconds=sample.seconds,
+        decode_seconds=sample.decode_seconds,
+        wall_seconds=time.perf_counter() - start,
+    )

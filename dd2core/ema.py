@@ -1,0 +1,37 @@
+"""Exponential moving average of a module's weights."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+def ema_weight(n: int, decay: float) -> float:
+    """min(decay, (n + 1)/(n + 10)): short memory at first, `decay` later. n counts updates."""
+    return min(decay, (n + 1) / (n + 10))
+
+
+class EMA(nn.Module):
+    """A frozen float32 copy of `module` that follows it.
+
+    Args:
+        module (nn.Module): the module to follow.
+        decay (float): weight of the old average in the long run, in [0, 1).
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        super().__init__()
+        self.decay = decay
+        self.module = copy.deepcopy(module).float().requires_grad_(False)
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards `module`: ema ← w·ema + (1 − w)·module."""
+        w = ema_weight(int(self.updates), self.decay)
+        ours, theirs = list(self.module.parameters()), list(module.parameters())
+        torch._foreach_lerp_(ours, [p.detach().to(o.dtype) for o, p in zip(ours, theirs,
+                                                                       strict=True)], 1 - w)
+        for o, b in zip(self.module.buffers(), module.buffers(), strict=True):
+            o.copy_(b)
+        self.updates += 1

@@ -1,0 +1,166 @@
+"""Model folders: the trained networks of a preset on disk, and finding them by name.
+
+    config.json  tokenizer.safetensors  teacher.safetensors  generator.safetensors
+    guidance.safetensors  manifest.json (sha256 of every file)
+"""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from dd2core.checkpoint import (
+    check_manifest,
+    load_strict,
+    read_json,
+    read_tensors,
+    write_json,
+    write_manifest,
+    write_tensors,
+)
+from dd2core.errors import DD2Error
+from dd2core.llamagen import LlamaGenTeacher, LlamaGenTransformer, TransformerConfig
+from dd2core.model import ConditionalScoreModel
+from dd2core.teacher import Teacher, scaled_codebook
+from dd2core.tokenizer import VQConfig, VQTokenizer
+
+ASSETS = Path(__file__).parent.parent / "assets"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingDefaults:
+    """The teacher's settings with the best FD of the preset."""
+
+    cfg: float = 1.5
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Everything a model folder holds."""
+
+    name: str
+    family: str
+    class_names: list[str]
+    sampling: SamplingDefaults
+    teacher: Teacher
+    generator: ConditionalScoreModel | None
+    guidance: ConditionalScoreModel | None
+    image_size: int
+    folder: Path | None = None
+
+
+def resolve(name: str, revision: str | None = None) -> Path:
+    """The folder that a preset name, path or hub id stands for.
+
+    Raises:
+        DD2Error: there is none.
+    """
+    for folder in (ASSETS / name, Path(name).expanduser()):
+        if (folder / "config.json").is_file():
+            return folder
+    if Path(name).expanduser().is_dir():
+        raise DD2Error(f"{name} holds no config.json: it is not a model folder.")
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _download(name, revision)
+    known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/config.json"))) or "none yet"
+    raise DD2Error(
+        f"There is no model {name!r}: name a shipped preset ({known}), a model folder, or a hub "
+        "id owner/name."
+    )
+
+
+def _download(repo: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repo, revision=revision,
+                                      allow_patterns=["*.json", "*.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise DD2Error(
+            f"The hub repository {repo} cannot be had ({type(error).__name__}): check its name "
+            "and the network."
+        ) from None
+
+
+def load_folder(folder: Path, device: torch.device) -> Model:
+    """Load a model folder, checking digests, names and shapes.
+
+    Raises:
+        DD2Error: a file is missing, damaged, or of another model.
+    """
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT or config.get("family") != "llamagen":
+        raise DD2Error(
+            f"{folder}/config.json is of format {config.get('format')}, family "
+            f"{config.get('family')}: this version reads format {FORMAT}, family llamagen."
+        )
+    check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in config["parts"]])
+    try:
+        vq = VQConfig(**{k: _tuple(v) for k, v in config["tokenizer"].items()})
+        sizes = TransformerConfig(**config["transformer"])
+        sampling = SamplingDefaults(**config["sampling"])
+    except (TypeError, KeyError) as error:
+        raise DD2Error(f"{folder}/config.json is not a model's: {error}.") from None
+    teacher = _teacher(folder, vq, sizes).to(device)
+    scores = {part: _score(folder, part, teacher, config["head"]) if part in config["parts"]
+              else None for part in ("generator", "guidance")}
+    return Model(config["name"], config["family"], config["class_names"], sampling, teacher,
+                 scores["generator"], scores["guidance"], vq.image_size, folder)
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _teacher(folder: Path, vq: VQConfig, sizes: TransformerConfig) -> LlamaGenTeacher:
+    tokenizer = VQTokenizer(vq)
+    load_strict(tokenizer, *_weights(folder, "tokenizer"))
+    transformer = LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
+    load_strict(transformer, *_weights(folder, "teacher"))
+    return LlamaGenTeacher(tokenizer, transformer)
+
+
+def _score(folder: Path, part: str, teacher: Teacher, head: dict) -> ConditionalScoreModel:
+    model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim, head["width"],
+                                  head["depth"], head["t_init"])
+    load_strict(model, *_weights(folder, part))
+    return model.to(teacher.device).requires_grad_(False).eval()
+
+
+def _weights(folder: Path, part: str):
+    path = folder / f"{part}.safetensors"
+    return read_tensors(path), str(path)
+
+
+def save_folder(folder: Path, model: Model, dtype: torch.dtype | None = None,
+                extra: dict | None = None) -> None:
+    """Write a model folder; see the module's docstring for its files.
+
+    Args:
+        folder (Path): made if it is not there.
+        model (Model): what to write.
+        dtype (torch.dtype | None): of the stored weights; None keeps theirs.
+        extra (dict | None): more entries for config.json.
+    """
+    teacher = model.teacher
+    parts = {"tokenizer": teacher.tokenizer, "teacher": teacher.transformer,
+             "generator": model.generator, "guidance": model.guidance}
+    parts = {name: module for name, module in parts.items() if module is not None}
+    for name, module in parts.items():
+        write_tensors(folder / f"{name}.safetensors", module.state_dict(), dtype)
+    head = None
+    if model.generator is not None:
+        h = model.generator.head
+        head = {"width": h.out.in_features, "depth": h.depth, "t_init": model.generator.t_init}
+    write_json(folder / "config.json", {
+        "format": FORMAT, "name": model.name, "family": model.family, "parts": list(parts),
+        "class_names": model.class_names, "sampling": dataclasses.asdict(model.sampling),
+        "tokenizer": dataclasses.asdict(teacher.tokenizer.cfg),
+        "transformer": dataclasses.asdict(teacher.transformer.cfg), "head": head, **(extra or {}),
+    })
+    write_manifest(folder)

@@ -1,0 +1,242 @@
+"""The LlamaGen family: a raster-order transformer over the tokens of a VQ tokenizer.
+
+Told top to bottom: 2-D rotary positions, block, backbone, transformer, teacher. RMSNorm, SwiGLU,
+a class token in front, a KV cache written in place (design §7; sizes in `TransformerConfig`).
+"""
+
+import copy
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dd2core.attention import attention
+from dd2core.errors import DD2Error
+from dd2core.teacher import Teacher
+from dd2core.tokenizer import VQTokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a LlamaGen transformer; the defaults are the official GPT-B."""
+
+    depth: int = 12  # blocks
+    width: int = 768  # D
+    heads: int = 12  # attention heads
+    hidden: int = 2048  # of SwiGLU
+    grid: int = 16  # tokens a side
+    num_codes: int = 16384  # V
+    code_dim: int = 8  # C
+    num_classes: int = 1000  # label num_classes is "unconditional"
+    token_input: str = "table"  # table: Embedding(V, D); codes: Linear(C, D) on code vectors
+
+
+def rotary_2d(grid: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
+    """cos and sin of the 2-D rotary positions, each (1 + grid², head_dim/2).
+
+    The first half of a head turns with the row, the second with the column. The class token in
+    front has cos = sin = 0: its query and key vanish.
+    """
+    quarter = torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2)
+    angle = torch.arange(grid)[:, None] / base**quarter  # (grid, head_dim/4)
+    row = angle[:, None].expand(grid, grid, -1)
+    col = angle[None].expand(grid, grid, -1)
+    angle = torch.cat([row, col], -1).flatten(0, 1)  # (L, head_dim/2)
+    return tuple(F.pad(f, (0, 0, 1, 0)) for f in (angle.cos(), angle.sin()))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (x_0, x_1), (x_2, x_3), … of (B, n, …, d) by angles (n, d/2)."""
+    shape = (cos.shape[0],) + (1,) * (x.ndim - 3) + (cos.shape[1],)
+    cos, sin = cos.view(shape).to(x.dtype), sin.view(shape).to(x.dtype)
+    a, b = x[..., 0::2], x[..., 1::2]
+    return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + SwiGLU(norm(x))."""
+
+    def __init__(self, cfg: TransformerConfig):
+        super().__init__()
+        d = cfg.width
+        self.heads = cfg.heads
+        self.attention_norm, self.ffn_norm = nn.RMSNorm(d, eps=1e-5), nn.RMSNorm(d, eps=1e-5)
+        self.wqkv, self.wo = nn.Linear(d, 3 * d, bias=False), nn.Linear(d, d, bias=False)
+        self.w1, self.w3 = (nn.Linear(d, cfg.hidden, bias=False) for _ in range(2))
+        self.w2 = nn.Linear(cfg.hidden, d, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache=None, start: int = 0) -> Tensor:
+        b, n, d = x.shape
+        qkv = self.wqkv(self.attention_norm(x)).view(b, n, 3, self.heads, -1)
+        q, k = rotate(qkv[:, :, :2], cos, sin).unbind(2)  # (B, n, heads, d/heads)
+        v = qkv[:, :, 2]
+        mask = None
+        if cache is not None:
+            keys, values = cache  # (B, L, heads, d/heads), written in place
+            keys[:, start : start + n], values[:, start : start + n] = k, v
+            k, v = keys[:, : start + n], values[:, : start + n]
+            if start and n > 1:
+                mask = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
+                mask = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, float("-inf"))
+        h = attention(q, k, v, mask, causal=n > 1 and mask is None)
+        x = x + self.wo(h.reshape(b, n, d))  # (B, n, D)
+        h = self.ffn_norm(x)
+        return x + self.w2(F.silu(self.w1(h)) * self.w3(h))  # (B, n, D)
+
+
+class LlamaGenBackbone(nn.Module):
+    """Class token, token input, blocks and final norm: features h_i from q_<i (design §3)."""
+
+    def __init__(self, cfg: TransformerConfig, codebook: Tensor):
+        super().__init__()
+        if cfg.token_input not in ("table", "codes"):
+            raise DD2Error(f"token_input={cfg.token_input} is unknown: use table or codes.")
+        self.cfg, self.width = cfg, cfg.width
+        self.class_embedding = nn.Embedding(cfg.num_classes + 1, cfg.width)
+        table = cfg.token_input == "table"
+        self.token_table = nn.Embedding(cfg.num_codes, cfg.width) if table else None
+        self.code_input = None if table else nn.Linear(cfg.code_dim, cfg.width)
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
+        self.norm = nn.RMSNorm(cfg.width, eps=1e-5)
+        self.register_buffer("codebook", codebook.detach().clone(), persistent=False)
+        cos, sin = rotary_2d(cfg.grid, cfg.width // cfg.heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.new: tuple[str, ...] = ()
+
+    def embed(self, prefix: Tensor) -> Tensor:
+        """Tokens (B, n) or code-like vectors (B, n, C) → (B, n, D)."""
+        if prefix.is_floating_point():
+            return self.code_input(prefix)
+        if self.token_table is not None:
+            return self.token_table(prefix)
+        return self.code_input(self.codebook[prefix])
+
+    def forward(self, prefix: Tensor, labels: Tensor) -> Tensor:
+        """Features of all positions at once.
+
+        Args:
+            prefix (Tensor): tokens (B, L) int64 or vectors (B, L, C); position i sees those
+                before i.
+            labels (Tensor): (B,) int64; num_classes is "unconditional".
+
+        Returns:
+            Tensor: (B, L, D).
+        """
+        n = prefix.shape[1]
+        x = self.class_embedding(labels)[:, None]  # (B, 1, D)
+        x = torch.cat([x, self.embed(prefix[:, :-1]).to(x.dtype)], 1)  # (B, L, D)
+        for block in self.blocks:
+            x = block(x, self.cos[:n], self.sin[:n])  # (B, L, D)
+        return self.norm(x)
+
+    def add_code_input(self) -> None:
+        """Give a backbone with a token table the Linear(C, D) that vectors need (design §3).
+
+        Initialised by least squares from code vectors to the table; trained in GTS.
+        """
+        if self.code_input is not None:
+            return
+        ones = torch.ones_like(self.codebook[:, :1])
+        x = torch.cat([self.codebook, ones], 1).double().cpu()
+        solution = torch.linalg.lstsq(x, self.token_table.weight.detach().double().cpu()).solution
+        self.code_input = nn.Linear(self.cfg.code_dim, self.width).to(self.codebook.device)
+        with torch.no_grad():
+            self.code_input.weight.copy_(solution[:-1].T)
+            self.code_input.bias.copy_(solution[-1])
+        self.new = ("code_input.weight", "code_input.bias")
+
+    def new_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that are not copied from the teacher."""
+        return self.new
+
+
+class LlamaGenTransformer(nn.Module):
+    """Backbone and the last Linear: logits of q_i from q_<i."""
+
+    def __init__(self, cfg: TransformerConfig, codebook: Tensor):
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = LlamaGenBackbone(cfg, codebook)
+        self.output = nn.Linear(cfg.width, cfg.num_codes, bias=False)
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+                if getattr(module, "bias", None) is not None:
+                    nn.init.zeros_(module.bias)
+        if self.backbone.code_input is not None:  # C inputs of unit variance, few of them
+            nn.init.normal_(self.backbone.code_input.weight, std=cfg.code_dim**-0.5)
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """(B, L), (B,) int64 → logits (B, L, V)."""
+        return self.output(self.backbone(tokens, labels))
+
+
+class KVCache:
+    """Keys and values of all blocks, allocated once, and how many positions they hold."""
+
+    def __init__(self, model: LlamaGenBackbone, labels: Tensor):
+        cfg, like = model.cfg, model.class_embedding.weight
+        shape = (labels.shape[0], cfg.grid**2, cfg.heads, cfg.width // cfg.heads)
+        self.blocks = [(like.new_empty(shape), like.new_empty(shape)) for _ in model.blocks]
+        self.labels, self.length = labels, 0
+
+
+class LlamaGenTeacher(Teacher):
+    """Tokenizer and transformer behind the `Teacher` interface."""
+
+    guidance_off = 1.0
+
+    def __init__(self, tokenizer: VQTokenizer, transformer: LlamaGenTransformer):
+        super().__init__()
+        cfg = transformer.cfg
+        self.set_codebook(tokenizer.codes)
+        self.tokenizer, self.transformer = tokenizer, transformer
+        transformer.backbone.codebook.copy_(self.codebook)
+        self.num_classes, self.num_tokens = cfg.num_classes, cfg.grid**2
+        self.spans = [(i, i + 1) for i in range(self.num_tokens)]
+        self.requires_grad_(False).eval()
+
+    def logits(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """See `Teacher.logits`."""
+        return self.transformer(tokens, labels)
+
+    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
+        """u + s(c − u) (design §10)."""
+        return uncond + cfg * (cond - uncond)
+
+    def begin(self, labels: Tensor) -> KVCache:
+        """See `Teacher.begin`."""
+        return KVCache(self.transformer.backbone, labels)
+
+    def advance(self, cache: KVCache, tokens: Tensor, step: int) -> Tensor:
+        """See `Teacher.advance`."""
+        model, first = self.transformer.backbone, cache.length
+        last = step + 1  # position p holds the class token (p = 0) or token p − 1
+        x = model.embed(tokens[:, max(first - 1, 0) : step])
+        if first == 0:
+            x = torch.cat([model.class_embedding(cache.labels)[:, None], x], 1)
+        cos, sin = model.cos[first:last], model.sin[first:last]
+        for block, kv in zip(model.blocks, cache.blocks, strict=True):
+            x = block(x, cos, sin, kv, first)  # (B, n, D)
+        cache.length = last
+        return self.transformer.output(model.norm(x[:, -1:]))  # (B, 1, V)
+
+    def decode(self, tokens: Tensor, upto: int | None = None) -> Tensor:
+        """See `Teacher.decode`; undecided tokens are painted as the mean code."""
+        if upto is None or upto >= self.num_tokens:
+            return self.tokenizer.decode(tokens)
+        z = self.tokenizer.codes[tokens].clone()  # (B, L, C)
+        z[:, upto:] = self.tokenizer.codes.mean(0)
+        return self.tokenizer.decode_vectors(z).clamp(-1, 1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See `Teacher.encode`."""
+        return self.tokenizer.encode(images)
+
+    def backbone(self) -> LlamaGenBackbone:
+        """See `Teacher.backbone`."""
+        model = copy.deepcopy(self.transformer.backbone)
+        model.add_code_input()
+        return model.requires_grad_(True).train()

@@ -1,0 +1,101 @@
+"""The three losses of DD2 (design §4): ground-truth score, fake score, conditional distillation.
+
+Pure functions of tensors. `x` are code vectors (B, L, C), `h` features (B, L, D) of a
+`ConditionalScoreModel`, t times (S, B, L, 1) and eps noise (S, B, L, C): several times per token
+share one pass of the backbone.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dd2core.schedule import add_noise, loss_weight
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) → D
+
+
+def weighted_error(d: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    """E λ(t) ‖D − target‖²: sum over C, mean over everything else (design §4)."""
+    return (loss_weight(t) * (d - target).square()).sum(-1).mean()
+
+
+def gts_loss(student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """GTS: regress the teacher's closed-form denoised mean (design §4 (4)).
+
+    Args:
+        student (Denoiser): D_ψ given the tokens' prefix.
+        teacher (Denoiser): D_Φ given the same prefix.
+        codes (Tensor): code vectors of the tokens, (B, L, C).
+        eps, t (Tensor): noise (S, B, L, C) and times (S, B, L, 1).
+
+    Returns:
+        Tensor: scalar.
+    """
+    x_t = add_noise(codes, eps, t)  # (S, B, L, C)
+    with torch.no_grad():
+        target = teacher(x_t, t)
+    return weighted_error(student(x_t, t), target, t)
+
+
+def fcs_loss(guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    """FCS: the guidance network learns the score of the generator's samples (design §4 (5)).
+
+    Args:
+        guidance (Denoiser): D_ψ given the quantised prefix.
+        x (Tensor): the generator's output, (B, L, C); no gradient reaches it.
+        eps, t (Tensor): noise (S, B, L, C) and times (S, B, L, 1).
+
+    Returns:
+        Tensor: scalar.
+    """
+    x = x.detach()
+    return weighted_error(guidance(add_noise(x, eps, t), t), x, t)
+
+
+def distance_weight(x: Tensor, d_teacher: Tensor, omega_min: float) -> Tensor:
+    """ω = sg max(ω_min, mean over C of |x − D_Φ|), per token and time: (..., 1) (design §4)."""
+    return (x - d_teacher).detach().abs().mean(-1, keepdim=True).clamp_min(omega_min)
+
+
+def csd_loss_sid(
+    teacher: Denoiser, guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor, alpha: float = 1.0,
+    omega_min: float = 0.05,
+) -> Tensor:
+    """CSD in SiD form, differentiated through x, x_t and both D's inputs (design §4 (6)).
+
+    Args:
+        teacher (Denoiser): D_Φ, differentiable in x_t.
+        guidance (Denoiser): D_ψ, differentiable in x_t; its parameters must be frozen.
+        x (Tensor): the generator's output with its graph, (B, L, C).
+        eps, t (Tensor): noise (S, B, L, C) and times (S, B, L, 1).
+        alpha (float): α.
+        omega_min (float): clip of ω from below.
+
+    Returns:
+        Tensor: scalar.
+    """
+    x_t = add_noise(x, eps, t)  # (S, B, L, C)
+    d_phi, d_psi = teacher(x_t, t), guidance(x_t, t)
+    gap = d_phi - d_psi
+    omega = distance_weight(x, d_phi, omega_min)
+    return ((gap * ((d_phi - x) - alpha * gap)) / omega).sum(-1).mean()
+
+
+def csd_loss_dmd(
+    teacher: Denoiser, guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor,
+    omega_min: float = 0.05,
+) -> Tensor:
+    """CSD in DMD form: a surrogate whose gradient in x is sg (D_ψ − D_Φ)/ω (design §4 (7)).
+
+    Arguments as in `csd_loss_sid`. The value is ½‖(D_ψ − D_Φ)/ω‖²'s distance proxy: only its
+    gradient means anything.
+
+    Returns:
+        Tensor: scalar; its gradient in x_i is the mean over S of (D_ψ − D_Φ)/ω, over B·L.
+    """
+    with torch.no_grad():
+        x_t = add_noise(x, eps, t)
+        d_phi, d_psi = teacher(x_t, t), guidance(x_t, t)
+        gradient = (d_psi - d_phi) / distance_weight(x, d_phi, omega_min)
+    return (x * gradient).sum(-1).mean()

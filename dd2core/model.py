@@ -1,0 +1,122 @@
+"""`ConditionalScoreModel`: the one network class, used as guidance network ψ and generator G.
+
+The teacher's own transformer gives a feature h_i per position from q_<i; a small MLP with adaptive
+layer norm maps (x_t, t, h_i) to the denoised mean D (design §3).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dd2core.schedule import generator_input, precondition
+
+TIME_FREQUENCIES = 64  # sinusoidal features of t
+
+
+def time_features(t: Tensor, dim: int = TIME_FREQUENCIES) -> Tensor:
+    """Sinusoidal features of times in (0, 1], shape (..., 1) → (..., dim)."""
+    half = dim // 2
+    freq = torch.exp(torch.arange(half, device=t.device) * (-math.log(1000) / (half - 1)))
+    angle = 2 * math.pi * t.float() * 16 * freq  # from 16 turns down to 0.016
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+class ScoreHead(nn.Module):
+    """MLP with adaptive layer norm: (c_in·x_t, t, h) → F.
+
+    Args:
+        code_dim (int): C.
+        feature_dim (int): D of the backbone.
+        width (int): of the layers.
+        depth (int): residual layers.
+    """
+
+    def __init__(self, code_dim: int, feature_dim: int, width: int, depth: int):
+        super().__init__()
+        self.depth = depth
+        self.x_in = nn.Linear(code_dim, width)
+        self.h_in = nn.Linear(feature_dim, width)
+        self.t_in = nn.Sequential(
+            nn.Linear(TIME_FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.modulation = nn.Linear(width, (3 * depth + 2) * width)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            for _ in range(depth)
+        )
+        self.out = nn.Linear(width, code_dim)
+        for layer in (self.modulation, self.out):  # starts as F = 0
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        """x (..., C), t (..., 1), h (..., D), broadcasting → F (..., C)."""
+        width = self.out.in_features
+        c = F.silu(self.t_in(time_features(t)) + self.h_in(h))  # (..., width)
+        m = self.modulation(c).split(width, -1)
+        x = self.x_in(x)  # (..., width)
+        for i, layer in enumerate(self.layers):
+            shift, scale, gate = m[3 * i : 3 * i + 3]
+            y = F.layer_norm(x, (width,)) * (1 + scale) + shift
+            x = x + gate * layer(y)  # (..., width)
+        shift, scale = m[-2:]
+        return self.out(F.layer_norm(x, (width,)) * (1 + scale) + shift)  # (..., C)
+
+
+class ConditionalScoreModel(nn.Module):
+    """Backbone and head: D(x_t, t | q_<i) = c_skip·x_t + c_out·F(c_in·x_t, t, h_i) (design §2–3).
+
+    Args:
+        backbone (nn.Module): from `Teacher.backbone()`.
+        code_dim (int): C.
+        head_width (int): width of the head.
+        head_depth (int): residual layers of the head.
+        t_init (float): the fixed time of the generator, in (0, 1).
+        bf16 (bool): autocast the network to bfloat16; D comes out in float32 either way.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, code_dim: int, head_width: int = 128, head_depth: int = 3,
+        t_init: float = 0.83, bf16: bool = False,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.head = ScoreHead(code_dim, backbone.width, head_width, head_depth)
+        self.t_init, self.bf16 = t_init, bf16
+
+    def features(self, prefix: Tensor, labels: Tensor) -> Tensor:
+        """h from tokens (B, L) or vectors (B, L, C) and labels (B,): (B, L, D)."""
+        with torch.autocast(prefix.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.backbone(prefix, labels)
+
+    def denoise(self, x_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
+        """D from x_t (..., L, C), t (..., L, 1) and h (B, L, D): the shape of x_t, float32."""
+        c_skip, c_out, c_in = precondition(t)
+        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bf16):
+            f = self.head(c_in * x_t, t, h)
+        return c_skip * x_t + c_out * f.to(x_t.dtype)
+
+    def forward(self, x_t: Tensor, t: Tensor, prefix: Tensor, labels: Tensor) -> Tensor:
+        """D(x_t, t | prefix, label), the shape of x_t. See `features` and `denoise`."""
+        return self.denoise(x_t, t, self.features(prefix, labels))
+
+    def generate(self, eps: Tensor, labels: Tensor) -> Tensor:
+        """The generator: all L code vectors in one pass (design §3).
+
+        Args:
+            eps (Tensor): latents, standard normal, (B, L, C).
+            labels (Tensor): (B,) int64.
+
+        Returns:
+            Tensor: code-like vectors (B, L, C), not yet quantised.
+        """
+        t = torch.full((1, 1, 1), self.t_init, device=eps.device, dtype=eps.dtype)
+        return self.denoise(generator_input(eps, self.t_init), t, self.features(eps, labels))
+
+    def new_parameters(self) -> set[str]:
+        """Names of the parameters that are not copied from the teacher: the head, and a
+        `Linear(C, D)` where the teacher has only a token table (design §3)."""
+        head = {f"head.{name}" for name, _ in self.head.named_parameters()}
+        return head | {f"backbone.{name}" for name in self.backbone.new_parameters()}

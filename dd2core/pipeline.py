@@ -1,0 +1,294 @@
+"""`load_pipeline`: a trained model folder as three samplers with honest timing (design §5, §10).
+
+    pipe = load_pipeline("fashion-llamagen")
+    pipe.sample_one_step([0, 1, 2], seed=0).images
+"""
+
+import dataclasses
+import operator
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dd2core.device import synchronise
+from dd2core.errors import DD2Error
+from dd2core.folder import Model, load_folder, resolve
+from dd2core.sampling import check_settings, gaussians, uniforms
+
+MAX_IMAGES = 4096  # of one call; more is a mistake, not a batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What a sampler returns.
+
+    Attributes:
+        images: uint8 (B, H, W, channels) numpy.
+        tokens: int64 (B, L).
+        seconds: token generation alone, device synchronised, never the first call of a shape.
+        decode_seconds: tokens → images.
+        passes: network forward passes; a guided pass of 2B rows counts as one.
+    """
+
+    images: np.ndarray
+    tokens: Tensor
+    seconds: float
+    decode_seconds: float
+    passes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Part(Sample):
+    """A `Sample` on its way: `step` of `steps` are done, times are sums so far."""
+
+    step: int
+    steps: int
+
+
+class Pipeline:
+    """Teacher, one-step generator and guidance network of one preset.
+
+    Attributes:
+        name, family: of the preset.
+        class_names (list[str]): one per label.
+        sampling: the preset's teacher settings: cfg, temperature, top_k, top_p.
+        teacher, generator, guidance: the networks; the last two are None in a folder without them.
+        image_size (int): pixels a side.
+    """
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.name, self.family = model.name, model.family
+        self.class_names, self.sampling = model.class_names, model.sampling
+        self.teacher, self.generator, self.guidance = model.teacher, model.generator, model.guidance
+        self.image_size = model.image_size
+        self._warm: set[tuple] = set()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks live."""
+        return self.teacher.device
+
+    def latents(self, n: int, seed: int = 0) -> Tensor:
+        """Latents ε (n, L, C): standard normal, row i a function of (seed, i)."""
+        n, seed = check_count(n), check_seed(seed)
+        t = self.teacher
+        return gaussians(n, t.num_tokens, t.code_dim, seed).to(self.device)
+
+    def sample_teacher(
+        self, labels, seed: int = 0, cfg: float | None = None, temperature: float | None = None,
+        top_k: int | None = None, top_p: float | None = None,
+    ) -> Sample:
+        """AR sampling by the teacher in K sequential passes.
+
+        Args:
+            labels (list[int] | np.ndarray | Tensor): one class per image.
+            seed (int): ≥ 0; image i depends on (seed, i, its label) alone.
+            cfg, temperature, top_k, top_p: None is the preset's value.
+
+        Returns:
+            Sample
+
+        Raises:
+            DD2Error: a label, seed or setting out of its range.
+        """
+        *_, last = self.stream_teacher(labels, seed, cfg, temperature, top_k, top_p, every=10**9)
+        return Sample(last.images, last.tokens, last.seconds, last.decode_seconds, last.passes)
+
+    def stream_teacher(
+        self, labels, seed: int = 0, cfg: float | None = None, temperature: float | None = None,
+        top_k: int | None = None, top_p: float | None = None, every: int = 1,
+    ) -> Iterator[Part]:
+        """`sample_teacher`, yielding a `Part` after every `every` steps and at the end."""
+        y = self.check_labels(labels)
+        noise = uniforms(len(y), self.teacher.num_tokens, check_seed(seed))
+        settings = self._settings(cfg, temperature, top_k, top_p)
+        return self._stream(y, settings, noise, None, 0, max(1, int(every)), 0.0)
+
+    def sample_one_step(self, labels, seed: int = 0, latents: Tensor | None = None) -> Sample:
+        """One pass of the generator, nearest codes, decode.
+
+        Args:
+            labels: one class per image.
+            seed (int): ≥ 0, of the latents.
+            latents (Tensor | None): (B, L, C), in place of the seed's.
+
+        Raises:
+            DD2Error: a label, seed or latents out of range, or a model without a generator.
+        """
+        y = self.check_labels(labels)
+        eps = self._latents(len(y), seed, latents)
+        tokens, seconds = self._one_step(y, eps)
+        images, decode_seconds = self._decode(tokens)
+        return Sample(images, tokens, seconds, decode_seconds, 1)
+
+    def refine(
+        self, labels, seed: int = 0, start: int | None = None, cfg: float | None = None,
+        temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
+        latents: Tensor | None = None,
+    ) -> Sample:
+        """One step, then the teacher re-samples from step `start` on (design §5).
+
+        Args:
+            start (int | None): 0…K; K (and None) is plain one step. Passes: 1 + K − start.
+
+        Others as in `sample_teacher` and `sample_one_step`.
+        """
+        y, steps = self.check_labels(labels), self.teacher.num_steps
+        start = steps if start is None else check_whole(start, "start")
+        if not 0 <= start <= steps:
+            raise DD2Error(f"start={start} must lie in 0…{steps}, the teacher's steps.")
+        if start == steps:
+            return self.sample_one_step(y, seed, latents)
+        tokens, seconds = self._one_step(y, self._latents(len(y), seed, latents))
+        noise = uniforms(len(y), self.teacher.num_tokens, check_seed(seed))
+        settings = self._settings(cfg, temperature, top_k, top_p)
+        *_, last = self._stream(y, settings, noise, tokens, start, 10**9, seconds)
+        return Sample(last.images, last.tokens, last.seconds, last.decode_seconds,
+                      1 + steps - start)
+
+    def check_labels(self, labels) -> Tensor:
+        """Labels (B,) int64 on the device.
+
+        Raises:
+            DD2Error: none or too many, not whole numbers, or an unknown class.
+        """
+        if isinstance(labels, Tensor):
+            labels = labels.cpu()
+        array = np.asarray(labels)
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            if array.size == 0:
+                raise DD2Error("labels is empty: ask for at least one image.")
+            raise DD2Error("labels must be a list of whole numbers, one class per image.")
+        check_count(len(array))
+        bad = array[(array < 0) | (array >= len(self.class_names))]
+        if bad.size:
+            raise DD2Error(f"Class {bad[0]} is unknown: use 0…{len(self.class_names) - 1}.")
+        return torch.from_numpy(array.astype(np.int64)).to(self.device)
+
+    def _settings(self, cfg, temperature, top_k, top_p) -> tuple:
+        s = self.sampling
+        given = (cfg, temperature, top_k, top_p)
+        preset = (s.cfg, s.temperature, s.top_k, s.top_p)
+        cfg, *rest = (b if a is None else a for a, b in zip(given, preset, strict=True))
+        self.teacher.is_guided(cfg)
+        check_settings(*rest)
+        return (float(cfg), float(rest[0]), int(rest[1]), float(rest[2]))
+
+    def _latents(self, n: int, seed: int, latents: Tensor | None) -> Tensor:
+        if self.generator is None:
+            raise DD2Error(f"{self.name} has no generator: run the stages gts and csd first.")
+        if latents is None:
+            return self.latents(n, seed)
+        shape = (n, self.teacher.num_tokens, self.teacher.code_dim)
+        if tuple(latents.shape) != shape or not latents.isfinite().all():
+            raise DD2Error(f"latents must be finite numbers of shape {shape}.")
+        return latents.to(self.device, torch.float32)
+
+    def _one_step(self, y: Tensor, eps: Tensor) -> tuple[Tensor, float]:
+        @torch.no_grad()
+        def run() -> Tensor:
+            return self.teacher.quantise(self.generator.generate(eps, y))
+
+        return self._timed(("one_step", len(y)), run)
+
+    def _stream(self, y, settings, noise, prefix, start, every, seconds) -> Iterator[Part]:
+        key = ("teacher", len(y), self.teacher.is_guided(settings[0]), start)
+        if key not in self._warm:
+            for _ in self.teacher.steps(y, *settings, noise, prefix, start):
+                pass
+            self._warm.add(key)
+        steps, decode_seconds = self.teacher.num_steps, 0.0
+        walk = self.teacher.steps(y, *settings, noise, prefix, start)
+        for step in range(start, steps):
+            synchronise(self.device)
+            since = time.perf_counter()
+            tokens, _ = next(walk)
+            synchronise(self.device)
+            seconds += time.perf_counter() - since
+            done = step + 1
+            if done % every == 0 or done == steps:
+                stop = self.teacher.spans[step][1]
+                images, took = self._decode(tokens, stop if done < steps else None)
+                decode_seconds = took if done == steps else decode_seconds
+                yield Part(images, tokens.clone(), seconds, decode_seconds, done - start, done,
+                           steps)
+
+    @torch.no_grad()
+    def _decode(self, tokens: Tensor, upto: int | None = None) -> tuple[np.ndarray, float]:
+        def run() -> Tensor:
+            images = self.teacher.decode(tokens, upto)
+            return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+        images, seconds = self._timed(("decode", len(tokens)), run)
+        return images.permute(0, 2, 3, 1).cpu().numpy(), seconds
+
+    def _timed(self, key: tuple, run):
+        if key not in self._warm:  # the first call of a shape pays for caches: run it untimed
+            run()
+            self._warm.add(key)
+        synchronise(self.device)
+        since = time.perf_counter()
+        result = run()
+        synchronise(self.device)
+        return result, time.perf_counter() - since
+
+
+def check_count(n) -> int:
+    """n as a number of images, 1…MAX_IMAGES, or DD2Error."""
+    n = check_whole(n, "the number of images")
+    if not 1 <= n <= MAX_IMAGES:
+        raise DD2Error(f"{n} images cannot be made in one call: ask for 1 to {MAX_IMAGES}.")
+    return n
+
+
+def check_seed(seed) -> int:
+    """seed as a whole number in 0…2⁶³−1, or DD2Error."""
+    seed = check_whole(seed, "seed")
+    if not 0 <= seed < 2**63:
+        raise DD2Error(f"seed={seed} must be a whole number from 0 to 2^63 - 1.")
+    return seed
+
+
+def check_whole(value, what: str) -> int:
+    """value as an int, or DD2Error; booleans and fractions are refused."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise DD2Error(f"{what} must be a whole number, not {value!r}.") from None
+
+
+def load_pipeline(name: str, device: str = "auto", revision: str | None = None) -> Pipeline:
+    """Load a shipped preset, a model folder, or a Hugging Face hub repository.
+
+    Args:
+        name (str): preset name (`fashion-llamagen`), path of a model folder, or hub id
+            (`owner/name`).
+        device (str): auto, cuda, mps or cpu.
+        revision (str | None): commit or tag of a hub repository.
+
+    Raises:
+        DD2Error: nothing of that name, or files that are missing, damaged or of another model.
+    """
+    from dd2core.device import pick_device
+
+    return Pipeline(load_folder(resolve(name, revision), pick_device(device)))
+
+
+def as_labels(classes: Sequence[str | int], class_names: list[str]) -> list[int]:
+    """Class names or numbers → labels.
+
+    Raises:
+        DD2Error: an unknown name; lists the known ones.
+    """
+    out = []
+    for c in classes:
+        if isinstance(c, str) and c not in class_names:
+            raise DD2Error(f"Class {c!r} is unknown: use one of {', '.join(class_names)}.")
+        out.append(class_names.index(c) if isinstance(c, str) else c)
+    return out

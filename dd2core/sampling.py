@@ -1,0 +1,90 @@
+"""Turning logits into tokens: temperature, top-k, top-p, and inversion of the CDF."""
+
+import torch
+from torch import Tensor
+
+from dd2core.errors import DD2Error
+
+
+def filter_logits(
+    logits: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+) -> Tensor:
+    """Log-probabilities after temperature, top-k and top-p, in this order.
+
+    Args:
+        logits (Tensor): shape (..., V).
+        temperature (float): divides the logits, > 0.
+        top_k (int): keep exactly the k likeliest codes; 0 (or ≥ V) keeps all, 1 is greedy.
+        top_p (float): keep the smallest set of likeliest codes whose probability reaches top_p,
+            in (0, 1]; 1 keeps all.
+
+    Returns:
+        Tensor: normalised log-probabilities, −inf for dropped codes, float32 or wider, (..., V).
+
+    Raises:
+        DD2Error: a setting out of its range.
+    """
+    check_settings(temperature, top_k, top_p)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if temperature != 1.0:
+        logits = logits / temperature
+    if 0 < top_k < logits.shape[-1]:
+        values, index = logits.topk(top_k, dim=-1)
+        logits = torch.full_like(logits, float("-inf")).scatter(-1, index, values)
+    if top_p < 1.0:
+        values, index = logits.sort(-1, descending=True)
+        p = values.softmax(-1)
+        before = p.cumsum(-1) - p  # mass of the likelier codes
+        values = values.masked_fill(before >= top_p, float("-inf"))
+        logits = torch.full_like(logits, float("-inf")).scatter(-1, index, values)
+    return logits.log_softmax(-1)
+
+
+def check_settings(temperature: float, top_k: int, top_p: float) -> None:
+    """Raise DD2Error, in one sentence, for a sampling setting out of its range."""
+    if not 0 < temperature < float("inf"):
+        raise DD2Error(f"temperature={temperature} must be a positive number; 1 is the teacher's.")
+    if int(top_k) != top_k or top_k < 0:
+        raise DD2Error(f"top_k={top_k} must be a whole number from 0; 0 keeps all codes.")
+    if not 0 < top_p <= 1:
+        raise DD2Error(f"top_p={top_p} must lie in (0, 1]; 1 keeps all codes.")
+
+
+def invert_cdf(log_p: Tensor, u: Tensor) -> Tensor:
+    """The code whose interval of the cumulative distribution holds u.
+
+    A code of probability zero is never chosen; the result depends on its own row alone.
+
+    Args:
+        log_p (Tensor): normalised log-probabilities, shape (..., V).
+        u (Tensor): uniform numbers in [0, 1), shape (...).
+
+    Returns:
+        Tensor: int64 codes, shape (...).
+    """
+    cdf = log_p.double().exp().cumsum(-1) if log_p.device.type != "mps" else log_p.exp().cumsum(-1)
+    target = u.to(cdf.dtype)[..., None] * cdf[..., -1:]
+    code = torch.searchsorted(cdf, target, right=True)[..., 0]  # first with cdf > u·total
+    return code.clamp_max(log_p.shape[-1] - 1)
+
+
+def sample_seeds(n: int, seed: int) -> list[int]:
+    """Seeds of the samples 0…n−1 of a run: they depend on (seed, position) alone (design §10)."""
+    # A bijective mix: neighbouring seeds and positions give unrelated streams.
+    return [(seed * 0x9E3779B97F4A7C15 + i * 0xD1B54A32D192ED03) % (2**63 - 1) for i in range(n)]
+
+
+def uniforms(n: int, length: int, seed: int) -> Tensor:
+    """Uniform numbers in [0, 1) for AR sampling, one generator per sample, shape (n, length)."""
+    rows = [torch.rand(length, generator=_source(s)) for s in sample_seeds(n, seed)]
+    return torch.stack(rows) if rows else torch.empty(0, length)
+
+
+def gaussians(n: int, length: int, dim: int, seed: int) -> Tensor:
+    """Latents ε, one generator per sample, shape (n, length, dim)."""
+    rows = [torch.randn(length, dim, generator=_source(s + 1)) for s in sample_seeds(n, seed)]
+    return torch.stack(rows) if rows else torch.empty(0, length, dim)
+
+
+def _source(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

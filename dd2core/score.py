@@ -1,0 +1,104 @@
+"""The teacher as a conditional score model, in closed form (design §2).
+
+A noised token is a mixture of V Gaussians centred on the codes, so its denoised mean and its score
+need no network beyond the teacher's own probabilities. Everything here is a pure function, runs in
+at least float32, and is differentiable in x_t.
+"""
+
+import contextlib
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+
+def posterior_mean(
+    x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor, chunk: int | None = None
+) -> Tensor:
+    """D_Φ(x_t, t) = Σ_j w_j c_j, the teacher's denoised mean (design §2 (1)–(2)).
+
+    Args:
+        x_t (Tensor): noised tokens, shape (..., C).
+        t (Tensor): times in (0, 1], shape (..., 1).
+        log_p (Tensor): log-probabilities of the codes, −inf where excluded, shape (..., V);
+            leading dimensions broadcast against those of x_t.
+        codebook (Tensor): scaled code vectors, shape (V, C).
+        chunk (int | None): most tokens in one (tokens, V) matrix; the matrices are recomputed in
+            backward, so peak memory is chunk·V numbers. None is one matrix for all.
+
+    Returns:
+        Tensor: shape (..., C), in float64 if x_t is, else float32.
+    """
+    dtype = torch.promote_types(x_t.dtype, torch.float32)
+    x_t, t, log_p, codebook = (a.to(dtype) for a in (x_t, t, log_p, codebook))
+    if chunk is None:
+        return _posterior_mean(x_t, t, log_p, codebook)
+    shape = torch.broadcast_shapes(x_t.shape[:-1], t.shape[:-1], log_p.shape[:-1])
+    x_t, t, log_p = (a.expand(*shape, a.shape[-1]) for a in (x_t, t, log_p))
+    rows = max(1, chunk // max(1, shape[-1])) if len(shape) > 1 else chunk
+    # Split along the flattened leading dimensions; a single long row is split along tokens.
+    parts = [
+        checkpoint(_posterior_mean, a, b, c, codebook, use_reentrant=False)
+        for a, b, c in _chunks((x_t, t, log_p), shape, rows, chunk)
+    ]
+    return torch.cat(parts).reshape(*shape, x_t.shape[-1])
+
+
+def _chunks(tensors, shape, rows, chunk):
+    if len(shape) == 1 or shape[-1] > chunk:
+        flat = [a.reshape(-1, a.shape[-1]) for a in tensors]
+        return [
+            tuple(a[i : i + chunk] for a in flat) for i in range(0, flat[0].shape[0], chunk)
+        ]
+    # `expand` above is a view: index rows lazily so that log_p is not copied S times.
+    lead = torch.Size(shape[:-1])
+    index = [torch.unravel_index(torch.arange(i, min(i + rows, lead.numel())), lead)
+             for i in range(0, lead.numel(), rows)]
+    return [tuple(a[i].flatten(0, 1) for a in tensors) for i in index]
+
+
+def _posterior_mean(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> Tensor:
+    with full_precision(x_t.device):
+        a = (1 - t) / t**2  # (..., 1)
+        logits = log_p + (a * x_t) @ codebook.T  # (..., V); ‖x_t‖² cancels in the softmax
+        logits = logits - 0.5 * a * (1 - t) * codebook.square().sum(-1)
+        return logits.softmax(-1) @ codebook  # (..., C)
+
+
+def conditional_score(
+    x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor, chunk: int | None = None
+) -> Tensor:
+    """s_Φ = −(x_t − (1 − t)·D_Φ) / t², the teacher's conditional score (design §2 (3)).
+
+    Arguments and shapes as in `posterior_mean`.
+    """
+    return -(x_t - (1 - t) * posterior_mean(x_t, t, log_p, codebook, chunk)) / t**2
+
+
+def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
+    """Index of the nearest code in Euclidean distance, at full precision (design §2).
+
+    Args:
+        x (Tensor): vectors, shape (..., C).
+        codebook (Tensor): codes, shape (V, C).
+
+    Returns:
+        Tensor: int64 indices, shape (...).
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    x, codebook = x.to(dtype), codebook.to(dtype)
+    with full_precision(x.device):
+        return (x @ codebook.T - 0.5 * codebook.square().sum(-1)).argmax(-1)
+
+
+@contextlib.contextmanager
+def full_precision(device: torch.device):
+    """Autocast and TF32 off: near a border between codes TF32 moves D by 0.4 (design §2)."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before

@@ -1,0 +1,233 @@
+"""The VQ tokenizer of the LlamaGen family: images ↔ a square grid of l2-normalised codes.
+
+Told top to bottom: residual blocks, encoder, decoder, vector quantiser, the whole. The official
+VQ-16 (LlamaGen) is `VQConfig()`; the tiny ones differ in numbers only.
+"""
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dd2core.errors import DD2Error
+from dd2core.score import nearest_code
+
+
+@dataclasses.dataclass(frozen=True)
+class VQConfig:
+    """Sizes of a `VQTokenizer`; the defaults are the official VQ-16."""
+
+    image_size: int = 256  # pixels a side
+    in_channels: int = 3  # 1 grey, 3 RGB
+    width: int = 128  # channels at full resolution
+    mult: tuple[int, ...] = (1, 1, 2, 2, 4)  # channels per level in units of width
+    res_blocks: tuple[int, ...] = (2, 2, 2, 2, 2)  # per level of the encoder; decoder: one more
+    z_channels: int = 256  # channels before the projection to the code
+    num_codes: int = 16384  # V
+    code_dim: int = 8  # C
+    groups: int = 32  # of GroupNorm
+    attention: bool = True  # self-attention at the lowest resolution
+
+    @property
+    def grid(self) -> int:
+        """Tokens a side."""
+        return self.image_size // 2 ** (len(self.mult) - 1)
+
+
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class ResBlock(nn.Module):
+    """x + conv(act(conv(x))), a 1×1 convolution on the skip when widths differ."""
+
+    def __init__(self, c_in: int, c_out: int, groups: int):
+        super().__init__()
+        self.norm1, self.conv1 = _norm(c_in, groups), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm2, self.conv2 = _norm(c_out, groups), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, c_out, H, W)
+        h = self.conv2(F.silu(self.norm2(h)))  # (B, c_out, H, W)
+        return self.skip(x) + h
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over the positions of a feature map."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.norm = _norm(channels, groups)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (f(h).flatten(2).mT for f in (self.q, self.k, self.v))  # (B, HW, channels)
+        h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.proj_out(h.mT.reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    """Halve the resolution: pad (0, 1, 0, 1), then a 3×3 convolution of stride 2."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double the resolution: nearest neighbour, then a 3×3 convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution and the change to the next."""
+
+    def __init__(self, widths: list[int], cfg: VQConfig, attention: bool, resample: nn.Module):
+        super().__init__()
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.res = nn.ModuleList(ResBlock(a, b, cfg.groups) for a, b in pairs)
+        self.attn = nn.ModuleList(
+            SpatialAttention(b, cfg.groups) if attention else nn.Identity() for _, b in pairs
+        )
+        self.resample = resample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for res, attn in zip(self.res, self.attn, strict=True):
+            x = attn(res(x))
+        return self.resample(x)
+
+
+def _middle(channels: int, cfg: VQConfig) -> nn.Sequential:
+    attn = SpatialAttention(channels, cfg.groups) if cfg.attention else nn.Identity()
+    return nn.Sequential(
+        ResBlock(channels, channels, cfg.groups), attn, ResBlock(channels, channels, cfg.groups)
+    )
+
+
+class Encoder(nn.Module):
+    """Images (B, in_channels, H, W) → features (B, z_channels, grid, grid)."""
+
+    def __init__(self, cfg: VQConfig):
+        super().__init__()
+        width, last = cfg.width, len(cfg.mult) - 1
+        self.conv_in = nn.Conv2d(cfg.in_channels, width, 3, padding=1)
+        self.levels = nn.ModuleList()
+        for i, m in enumerate(cfg.mult):
+            widths = [width] + [cfg.width * m] * cfg.res_blocks[i]
+            width = widths[-1]
+            down = Downsample(width) if i < last else nn.Identity()
+            self.levels.append(Level(widths, cfg, cfg.attention and i == last, down))
+        self.mid = _middle(width, cfg)
+        self.norm_out = _norm(width, cfg.groups)
+        self.conv_out = nn.Conv2d(width, cfg.z_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for level in self.levels:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))  # (B, z_channels, grid, grid)
+
+
+class Decoder(nn.Module):
+    """Features (B, z_channels, grid, grid) → images (B, in_channels, H, W), not clamped."""
+
+    def __init__(self, cfg: VQConfig):
+        super().__init__()
+        width, last = cfg.width * cfg.mult[-1], len(cfg.mult) - 1
+        self.conv_in = nn.Conv2d(cfg.z_channels, width, 3, padding=1)
+        self.mid = _middle(width, cfg)
+        self.levels = nn.ModuleList()
+        for i, m in enumerate(reversed(cfg.mult)):
+            widths = [width] + [cfg.width * m] * (cfg.res_blocks[last - i] + 1)
+            width = widths[-1]
+            up = Upsample(width) if i < last else nn.Identity()
+            self.levels.append(Level(widths, cfg, cfg.attention and i == 0, up))
+        self.norm_out = _norm(width, cfg.groups)
+        self.conv_out = nn.Conv2d(width, cfg.in_channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.mid(self.conv_in(z))
+        for level in self.levels:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))  # (B, in_channels, H, W)
+
+
+class VQTokenizer(nn.Module):
+    """Encoder, l2-normalised codebook and decoder (design §7, LlamaGen row)."""
+
+    def __init__(self, cfg: VQConfig):
+        super().__init__()
+        if cfg.image_size % 2 ** (len(cfg.mult) - 1):
+            raise DD2Error(
+                f"image_size={cfg.image_size} is not a multiple of {2 ** (len(cfg.mult) - 1)}: "
+                f"the tokenizer halves it {len(cfg.mult) - 1} times."
+            )
+        self.cfg = cfg
+        self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
+        self.quant_conv = nn.Conv2d(cfg.z_channels, cfg.code_dim, 1)
+        self.post_quant_conv = nn.Conv2d(cfg.code_dim, cfg.z_channels, 1)
+        self.embedding = nn.Parameter(F.normalize(torch.randn(cfg.num_codes, cfg.code_dim)))
+
+    @property
+    def codes(self) -> Tensor:
+        """Unit code vectors, shape (V, C)."""
+        return F.normalize(self.embedding, dim=-1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, in_channels, H, W) in [−1, 1] → unit vectors (B, L, C) before look-up."""
+        z = self.quant_conv(self.encoder(images))  # (B, C, grid, grid)
+        return F.normalize(z.flatten(2).mT, dim=-1)  # (B, L, C)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (B, in_channels, H, W) in [−1, 1] → tokens (B, L), int64."""
+        return nearest_code(self.features(images), self.codes)
+
+    def decode_vectors(self, z: Tensor) -> Tensor:
+        """Unit code vectors (B, L, C) → images (B, in_channels, H, W), not clamped."""
+        g = self.cfg.grid
+        return self.decoder(self.post_quant_conv(z.mT.reshape(z.shape[0], -1, g, g)))
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, L) → images (B, in_channels, H, W), clamped to [−1, 1]."""
+        return self.decode_vectors(self.codes[tokens]).clamp(-1, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One straight-through pass for training.
+
+        Returns:
+            reconstruction (B, in_channels, H, W); tokens (B, L); codebook loss ‖sg z − c‖² and
+            commitment loss ‖z − sg c‖², both scalar means over tokens.
+        """
+        z = self.features(images)  # (B, L, C)
+        codes = self.codes  # (V, C)
+        tokens = nearest_code(z.detach(), codes.detach())  # (B, L)
+        c = codes[tokens]  # (B, L, C)
+        codebook_loss = (z.detach() - c).square().sum(-1).mean()
+        commitment = (z - c.detach()).square().sum(-1).mean()
+        recon = self.decode_vectors(z + (c - z).detach())  # straight-through
+        return recon, tokens, codebook_loss, commitment
+
+    @torch.no_grad()
+    def revive(self, unused: Tensor, features: Tensor, generator: torch.Generator) -> None:
+        """Re-seed unused codes from encoder features, so that usage stays alive.
+
+        Args:
+            unused (Tensor): bool, shape (V,).
+            features (Tensor): unit vectors of a batch, shape (n, C).
+            generator (torch.Generator): CPU source of randomness.
+        """
+        n = int(unused.sum())
+        pick = torch.randint(features.shape[0], (n,), generator=generator).to(features.device)
+        self.embedding[unused] = features[pick].to(self.embedding.dtype)

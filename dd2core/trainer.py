@@ -1,0 +1,171 @@
+"""Conditional Score Distillation, step by step (design §4).
+
+`CSDTrainer.step` is the algorithm box: one generator pass, r steps of the guidance network ψ on its
+samples (FCS), one step of the generator G against teacher and ψ (CSD), EMA of G. It takes latents
+and labels and returns numbers; it knows nothing of disk, logging or ranks.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from dd2core.ema import EMA
+from dd2core.losses import csd_loss_dmd, csd_loss_sid, fcs_loss, gts_loss
+from dd2core.model import ConditionalScoreModel
+from dd2core.schedule import draw_times
+from dd2core.score import posterior_mean
+from dd2core.teacher import Teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreOptions:
+    """How the scores are evaluated."""
+
+    times: int = 2  # S, noise times per token
+    t_min: float = 0.05  # smallest time
+    t_max: float = 0.95  # largest time
+    cfg: float | None = 1.5  # guidance of the teacher inside the score; None is off
+    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
+    bf16: bool = False  # autocast the teacher's transformer; the posterior stays float32
+
+
+@dataclasses.dataclass(frozen=True)
+class CSDOptions(ScoreOptions):
+    """Settings of `CSDTrainer`."""
+
+    form: str = "dmd"  # sid (6) or dmd (7)
+    alpha: float = 1.0  # α of (6)
+    omega_min: float = 0.05  # clip of ω from below
+    guidance_steps: int = 1  # r, steps of ψ per step of G
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.998  # decay of the average of G
+
+
+def draw(x: Tensor, o: ScoreOptions) -> tuple[Tensor, Tensor]:
+    """Noise (S, B, L, C) and times (S, B, L, 1) for tokens like x (B, L, C)."""
+    t = draw_times((o.times, *x.shape[:-1], 1), o.t_min, o.t_max, x)
+    return torch.randn(o.times, *x.shape, device=x.device, dtype=x.dtype), t
+
+
+def teacher_log_probs(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOptions) -> Tensor:
+    """The teacher's guided log p(· | q_<i) for the prefix `tokens` (B, L): (B, L, V), float32."""
+    with torch.autocast(tokens.device.type, torch.bfloat16, enabled=o.bf16):
+        return teacher.log_probs(tokens, labels, cfg=o.cfg)
+
+
+def teacher_denoiser(teacher: Teacher, log_p: Tensor, o: ScoreOptions):
+    """D_Φ(x_t, t) in closed form, given the teacher's log p (B, L, V)."""
+    return lambda x_t, t: posterior_mean(x_t, t, log_p, teacher.codebook, o.chunk)
+
+
+def guidance_denoiser(model: ConditionalScoreModel, h: Tensor):
+    """D_ψ(x_t, t) for prefix features h (B, L, D)."""
+    return lambda x_t, t: model.denoise(x_t, t, h)
+
+
+def gts_step_loss(
+    model: ConditionalScoreModel, teacher: Teacher, tokens: Tensor, labels: Tensor,
+    o: ScoreOptions, as_vectors: bool = False,
+) -> Tensor:
+    """GTS loss of a batch of data tokens (B, L), labels (B,) (design §4 (4)).
+
+    With `as_vectors` the prefix is given as code vectors, which trains the generator's
+    Linear(C, D) where the teacher has a token table (design §3).
+    """
+    codes = teacher.codebook[tokens]  # (B, L, C)
+    h = model.features(codes if as_vectors else tokens, labels)
+    eps, t = draw(codes, o)
+    log_p = teacher_log_probs(teacher, tokens, labels, o)
+    target = teacher_denoiser(teacher, log_p, o)
+    return gts_loss(guidance_denoiser(model, h), target, codes, eps, t)
+
+
+class CSDTrainer:
+    """Alternating training of guidance network and generator.
+
+    Args:
+        teacher (Teacher): frozen.
+        generator (ConditionalScoreModel): G.
+        guidance (ConditionalScoreModel): ψ.
+        generator_optimizer, guidance_optimizer (torch.optim.Optimizer): over all their parameters.
+        options (CSDOptions): see there.
+    """
+
+    def __init__(
+        self, teacher: Teacher, generator: ConditionalScoreModel, guidance: ConditionalScoreModel,
+        generator_optimizer: torch.optim.Optimizer, guidance_optimizer: torch.optim.Optimizer,
+        options: CSDOptions,
+    ):
+        self.teacher, self.generator, self.guidance = teacher, generator, guidance
+        self.opt_g, self.opt_psi, self.o = generator_optimizer, guidance_optimizer, options
+        self.ema = EMA(generator, options.ema)
+
+    def step(self, eps: Tensor, labels: Tensor) -> dict[str, float]:
+        """One iteration on latents (B, L, C) and labels (B,).
+
+        Returns:
+            dict[str, float]: `nll`, the teacher's nats per sampled token; `fcs`; `entropy` of the
+            batch's tokens; `to_code`, mean squared distance of G's output to its codes; `csd`; and
+            the gradient norms before clipping.
+        """
+        x = self.generator.generate(eps, labels)  # (B, L, C), with graph
+        tokens = self.teacher.quantise(x.detach())  # (B, L)
+        for _ in range(self.o.guidance_steps):
+            fcs = self.fcs(x, tokens, labels)
+            fcs_norm = self._update(fcs, self.guidance, self.opt_psi)
+        log_p = teacher_log_probs(self.teacher, tokens, labels, self.o)  # (B, L, V)
+        csd = self.csd(x, tokens, labels, log_p)
+        norm = self._update(csd, self.generator, self.opt_g)
+        self.ema.update(self.generator)
+        nll = -log_p.gather(-1, tokens[..., None]).mean()
+        snap = (x.detach() - self.teacher.codebook[tokens]).square().mean()
+        return {"nll": nll.item(), "fcs": fcs.item(), "entropy": token_entropy(tokens).item(),
+                "to_code": snap.item(), "csd": csd.item(), "grad_g": norm, "grad_psi": fcs_norm}
+
+    def fcs(self, x: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
+        """FCS loss of the generator's output x with its quantised prefix (design §4 (5))."""
+        h = self.guidance.features(tokens, labels)
+        return fcs_loss(guidance_denoiser(self.guidance, h), x, *draw(x, self.o))
+
+    def csd(self, x: Tensor, tokens: Tensor, labels: Tensor, log_p: Tensor) -> Tensor:
+        """CSD loss of x (with graph), prefix stop-gradient for both scores (design §4 (6)–(7))."""
+        o = self.o
+        d_phi = teacher_denoiser(self.teacher, log_p, o)
+        eps, t = draw(x, o)
+        with frozen(self.guidance):
+            with torch.no_grad():
+                h = self.guidance.features(tokens, labels)
+            d_psi = guidance_denoiser(self.guidance, h)
+            if o.form == "dmd":
+                return csd_loss_dmd(d_phi, d_psi, x, eps, t, o.omega_min)
+            return csd_loss_sid(d_phi, d_psi, x, eps, t, o.alpha, o.omega_min)
+
+    def _update(self, loss: Tensor, model: torch.nn.Module, optimizer) -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.o.clip)
+        optimizer.step()
+        return norm.item()
+
+
+def token_entropy(tokens: Tensor) -> Tensor:
+    """Entropy in nats of the marginal distribution of tokens, any shape; log V at most."""
+    p = torch.bincount(tokens.flatten()).float()
+    p = p[p > 0] / p.sum()
+    return -(p * p.log()).sum()
+
+
+class frozen:  # noqa: N801 - reads as a statement: `with frozen(model):`
+    """Context in which a module's parameters record no gradient."""
+
+    def __init__(self, module: torch.nn.Module):
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+
+    def __enter__(self):
+        for p in self.parameters:
+            p.requires_grad_(False)
+
+    def __exit__(self, *error):
+        for p in self.parameters:
+            p.requires_grad_(True)

@@ -1,0 +1,1 @@
+"""Offline training, evaluation and benchmarks; every module here is a command line."""

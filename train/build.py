@@ -1,0 +1,132 @@
+"""Putting the parts of an experiment together from its settings and its run folder."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dd2core.checkpoint import load_strict, read_json, read_tensors, write_tensors
+from dd2core.errors import DD2Error
+from dd2core.llamagen import LlamaGenTeacher, LlamaGenTransformer, TransformerConfig
+from dd2core.model import ConditionalScoreModel
+from dd2core.teacher import Teacher
+from dd2core.tokenizer import VQTokenizer
+from train.config import Config, run_folder
+from train.data import Data, load_data, to_float
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Token sequences of a data set.
+
+    Attributes:
+        tokens: training tokens, int64 (N, L).
+        labels: int64 (N,).
+        test_tokens, test_labels: the held-out part.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    test_tokens: Tensor
+    test_labels: Tensor
+
+
+def load_tokenizer(cfg: Config, device: torch.device) -> VQTokenizer:
+    """The trained tokenizer of this experiment, frozen.
+
+    Raises:
+        DD2Error: it has not been trained, or its sizes differ from the settings.
+    """
+    from train.tokenizer import vq_config
+
+    model = VQTokenizer(vq_config(cfg))
+    path = run_folder(cfg) / "tokenizer" / "tokenizer.safetensors"
+    load_strict(model, read_tensors(path), str(path))
+    return model.requires_grad_(False).eval().to(device)
+
+
+@torch.no_grad()
+def load_tokens(cfg: Config, tokenizer: VQTokenizer, device: torch.device) -> TokenData:
+    """The tokens of the data set: extracted once and cached in the run folder."""
+    from dd2core.checkpoint import sha256
+
+    folder = run_folder(cfg)
+    path = folder / "tokens" / "tokens.safetensors"
+    key = sha256(folder / "tokenizer" / "tokenizer.safetensors")
+    if path.exists():
+        cached = read_tensors(path)
+        if bytes(cached.pop("tokenizer_sha256").tolist()).hex() == key:
+            return TokenData(**cached)
+    data = load_data(cfg)
+    found = {
+        "tokens": encode_all(tokenizer, data.images, device), "labels": data.labels,
+        "test_tokens": encode_all(tokenizer, data.test_images, device),
+        "test_labels": data.test_labels,
+    }
+    write_tensors(path, {**found, "tokenizer_sha256": torch.tensor(list(bytes.fromhex(key)))})
+    return TokenData(**found)
+
+
+@torch.no_grad()
+def encode_all(tokenizer: VQTokenizer, images: Tensor, device: torch.device) -> Tensor:
+    """uint8 images (N, channels, H, W) → tokens (N, L) on the CPU."""
+    parts = tqdm(images.split(256), desc="tokens", mininterval=2.0, disable=len(images) < 10_000)
+    return torch.cat([tokenizer.encode(to_float(part).to(device)).cpu() for part in parts])
+
+
+def class_names(cfg: Config) -> list[str]:
+    """Names of the classes, as the data stage wrote them beside the tokens."""
+    path = run_folder(cfg) / "tokens" / "classes.json"
+    if not path.exists():
+        from dd2core.checkpoint import write_json
+
+        data: Data = load_data(cfg)
+        write_json(path, {"class_names": data.class_names})
+    return read_json(path)["class_names"]
+
+
+def new_transformer(cfg: Config, tokenizer: VQTokenizer, num_classes: int) -> LlamaGenTransformer:
+    """An untrained transformer of the settings' sizes."""
+    s, v = cfg.teacher, tokenizer.cfg
+    if s.width % s.heads or (s.width // s.heads) % 4:
+        raise DD2Error(
+            f"teacher.width={s.width} over teacher.heads={s.heads} must give heads of a multiple "
+            "of 4 numbers."
+        )
+    sizes = TransformerConfig(s.depth, s.width, s.heads, s.hidden, v.grid, v.num_codes, v.code_dim,
+                              num_classes, s.token_input)
+    from dd2core.teacher import scaled_codebook
+
+    return LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
+
+
+def load_teacher(cfg: Config, device: torch.device) -> Teacher:
+    """The trained teacher with its tokenizer, frozen.
+
+    Raises:
+        DD2Error: a stage before this one has not been run, or its sizes differ.
+    """
+    tokenizer = load_tokenizer(cfg, torch.device("cpu"))
+    transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
+    path = run_folder(cfg) / "teacher" / "teacher.safetensors"
+    load_strict(transformer, read_tensors(path), str(path))
+    return LlamaGenTeacher(tokenizer, transformer).to(device)
+
+
+def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalScoreModel:
+    """Backbone from the teacher and a fresh head, on the teacher's device."""
+    h = cfg.head
+    if not 0 < h.t_init < 1:
+        raise DD2Error(f"head.t_init={h.t_init} must lie strictly between 0 and 1.")
+    model = ConditionalScoreModel(
+        teacher.backbone(), teacher.code_dim, h.width, h.depth, h.t_init, bf16
+    )
+    return model.to(teacher.device)
+
+
+def load_score_model(cfg: Config, teacher: Teacher, path, bf16: bool) -> ConditionalScoreModel:
+    """`new_score_model` with the weights in `path`."""
+    model = new_score_model(cfg, teacher, bf16)
+    load_strict(model, read_tensors(path), str(path))
+    return model

@@ -1,0 +1,76 @@
+"""Train the feature extractor: `python -m train.classifier preset=fashion-llamagen`.
+
+It only measures: nothing that is trained for sampling ever sees it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dd2core.checkpoint import write_json, write_tensors
+from dd2core.ema import EMA
+from train import loop
+from train.config import Config, main
+from train.data import Data, batch_indices, load_data, to_float
+from train.features import Classifier
+
+
+class ClassifierJob:
+    """Networks, optimiser and step of the classifier stage."""
+
+    def __init__(self, cfg: Config, data: Data, device: torch.device):
+        self.cfg, self.opts, self.data, self.device = cfg, cfg.classifier, data, device
+        o = self.opts
+        model = Classifier(cfg.channels, o.width, o.features, len(data.class_names))
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.ema = EMA(self.model, o.ema)
+        self.networks = {"model": self.model, "ema": self.ema}
+        self.optimizers = {"model": loop.adam(self.model, o)}
+
+    def step(self, i: int) -> dict[str, float]:
+        """One step on images shifted by up to two pixels; i from 0."""
+        o, optimizer = self.opts, self.optimizers["model"]
+        pick = batch_indices(len(self.data.images), o.batch, i, self.cfg.seed)
+        images = to_float(self.data.images[pick]).to(self.device)
+        dy, dx = torch.randint(-2, 3, (2,)).tolist()
+        images = images.roll((dy, dx), (2, 3)).contiguous(memory_format=torch.channels_last)
+        labels = self.data.labels[pick].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
+            logits = self.model(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
+        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
+        optimizer.step()
+        self.ema.update(self.model)
+        right = (logits.argmax(-1) == labels).float().mean().item()
+        return {"loss": loss.item(), "accuracy": right}
+
+
+@torch.no_grad()
+def accuracy(model: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> float:
+    """Fraction of uint8 images (N, channels, H, W) put into their class."""
+    right = sum(
+        (model(to_float(x).to(device)).argmax(-1).cpu() == y).sum().item()
+        for x, y in zip(images.split(256), labels.split(256), strict=True)
+    )
+    return right / len(images)
+
+
+def run(cfg: Config) -> None:
+    """Train, then write `classifier.safetensors` and its accuracy on the held-out images."""
+    device, data = loop.setup(cfg), load_data(cfg)
+    job = ClassifierJob(cfg, data, device)
+    folder = loop.run_stage(cfg, "classifier", job)
+    if cfg.dry_run:
+        return
+    best = job.ema.module.eval()
+    score = accuracy(best, data.test_images, data.test_labels, device)
+    write_tensors(folder / "classifier.safetensors", best.state_dict(), torch.float16)
+    write_json(folder / "result.json", {"test_accuracy": score, "n": len(data.test_images)})
+    print(f"classifier: accuracy {score:.4f}, N = {len(data.test_images)} test images")
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,237 @@
+"""Settings: dataclass defaults ← YAML preset ← `key=value` on the command line (OmegaConf).
+
+An unknown key is an error. Every field says its unit and what None means. `python -m train.STAGE
+preset=NAME` reads `train/presets/NAME.yaml`; `preset=` also takes a path.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dd2core.errors import DD2Error
+
+PRESETS = Path(__file__).parent / "presets"
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Stage:
+    """What every training stage has."""
+
+    steps: int = 1000  # optimiser steps
+    batch: int = 64  # images per step
+    lr: float = 1e-3  # peak learning rate
+    warmup: int = 50  # steps of linear warm-up
+    lr_final: float = 0.05  # learning rate at the end, as a fraction of the peak (cosine)
+    weight_decay: float = 0.0  # of AdamW
+    beta1: float = 0.9  # of Adam
+    beta2: float = 0.99  # of Adam
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.999  # decay of the weight average that is kept
+    bf16: bool = False  # autocast of the networks to bfloat16 (closed forms stay float32)
+    save_every: int = 200  # steps between resumable states
+    log_every: int = 20  # steps between lines of the log
+    grid_every: int = 0  # steps between sample grids; 0 is never
+
+
+@dataclass
+class TokenizerStage(Stage):
+    """The VQ tokenizer: sizes (see `dd2core.tokenizer.VQConfig`) and training."""
+
+    width: int = 16  # channels at full resolution
+    mult: list[int] = field(default_factory=lambda: [1, 4, 6])  # channels per level / width
+    res_blocks: list[int] = field(default_factory=lambda: [0, 1, 1])  # per level of the encoder
+    z_channels: int = 64  # channels before the projection to the code
+    num_codes: int = 512  # V
+    code_dim: int = 8  # C
+    groups: int = 8  # of GroupNorm
+    attention: bool = True  # at the lowest resolution
+    l1: float = 1.0  # weight of |x − x̂|
+    l2: float = 1.0  # weight of (x − x̂)²
+    commitment: float = 0.25  # weight of ‖z − sg c‖²
+    revive_every: int = 50  # steps between re-seeding the codes unused since the last time
+
+
+@dataclass
+class TeacherStage(Stage):
+    """The AR transformer: sizes (see `dd2core.llamagen.TransformerConfig`) and training."""
+
+    depth: int = 8  # blocks
+    width: int = 128  # D
+    heads: int = 4  # attention heads
+    hidden: int = 344  # of SwiGLU
+    token_input: str = "codes"  # codes: Linear(C, D) on code vectors; table: Embedding(V, D)
+    class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
+    dropout: float = 0.0  # of the residual branches
+
+
+@dataclass
+class HeadConfig:
+    """The head of guidance network and generator (design §3)."""
+
+    depth: int = 3  # residual adaLN layers
+    width: int = 128  # of those layers
+    t_init: float = 0.83  # the generator's fixed time, in (0, 1)
+
+
+@dataclass
+class GTSStage(Stage):
+    """Ground-truth score initialisation (design §4 (4))."""
+
+    times: int = 2  # S, noise times per token
+    t_min: float = 0.02  # smallest time
+    t_max: float = 0.99  # largest time
+    cfg: float = 1.5  # guidance of the teacher inside the score
+    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
+
+
+@dataclass
+class CSDStage(Stage):
+    """Conditional score distillation (design §4 (5)–(7)); `lr` is the generator's."""
+
+    form: str = "dmd"  # sid (6) or dmd (7)
+    alpha: float = 1.0  # α of (6)
+    lr_guidance: float = 1e-3  # peak learning rate of ψ
+    guidance_steps: int = 1  # r, steps of ψ per step of G
+    times: int = 2  # S, noise times per token
+    t_min: float = 0.05  # smallest time
+    t_max: float = 0.95  # largest time
+    cfg: float = 1.5  # guidance of the teacher inside the score
+    omega_min: float = 0.05  # clip of ω from below
+    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
+    init_generator: str = "gts"  # gts: from the GTS network; dd1: from the DD1 generator
+
+
+@dataclass
+class DD1Stage(Stage):
+    """The DD1 baseline (design §6)."""
+
+    pairs: int = 10_000  # (ε, tokens) pairs generated once
+    pair_batch: int = 256  # images per AR pass while generating pairs
+    euler_steps: int = 16  # of the ODE per token, t from 1 to 0.03
+    latent_weight: float = 1.0  # weight of ‖D − c‖² beside the cross-entropy on codes
+    cfg: float = 1.5  # guidance of the teacher
+
+
+@dataclass
+class ClassifierStage(Stage):
+    """The feature extractor of the evaluation (design §9)."""
+
+    width: int = 32  # channels of the first convolution
+    features: int = 128  # penultimate features
+
+
+@dataclass
+class Evaluate:
+    """Evaluation (design §9)."""
+
+    sampler: str = "one_step"  # teacher, one_step, refine, parallel, dd1, tokenizer or train_set
+    n: int = 10_000  # images; fewer is called an estimate
+    batch: int = 256  # images per pass
+    cfg: float | None = None  # teacher's guidance; None is the preset's
+    temperature: float = 1.0  # teacher's
+    top_k: int = 0  # teacher's; 0 is all codes
+    top_p: float = 1.0  # teacher's; 1 is all codes
+    start: int = 0  # refine: first step that the teacher re-samples
+    seed: int = 0  # of the samples
+    weights: str | None = None  # generator weights (.safetensors) instead of the preset's
+    model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
+
+
+@dataclass
+class Sampling:
+    """The teacher's default sampling settings, stored with the model."""
+
+    cfg: float = 1.5  # guidance scale
+    temperature: float = 1.0  # divides the logits
+    top_k: int = 0  # 0 is all codes
+    top_p: float = 1.0  # 1 is all codes
+
+
+@dataclass
+class Config:
+    """A whole experiment: one preset."""
+
+    name: str = "unnamed"  # of the preset; also the folder under runs/
+    family: str = "llamagen"  # the teacher's family
+    data: str = "fashion-mnist"  # fashion-mnist, or a folder (IDX files or class folders)
+    image_size: int = 28  # pixels a side
+    channels: int = 1  # 1 grey, 3 RGB
+    seed: int = 0  # of everything
+    device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
+    threads: int | None = None  # CPU threads; None leaves torch's choice
+    out: str | None = None  # folder of the run; None is runs/NAME
+    tensorboard: bool = False  # also write TensorBoard files
+    dry_run: bool = False  # print sizes and one step's cost, write nothing
+    tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
+    teacher: TeacherStage = field(default_factory=TeacherStage)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    gts: GTSStage = field(default_factory=GTSStage)
+    csd: CSDStage = field(default_factory=CSDStage)
+    dd1: DD1Stage = field(default_factory=DD1Stage)
+    classifier: ClassifierStage = field(default_factory=ClassifierStage)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def load_config(args: list[str], flat: str | None = None) -> Config:
+    """Resolve a command line.
+
+    Args:
+        args (list[str]): `key=value` words; `preset=NAME` names the YAML file.
+        flat (str | None): a section whose keys may also be given bare (`n=100` for
+            `evaluate.n=100`).
+
+    Raises:
+        DD2Error: an unknown key or preset, or a value of the wrong type.
+    """
+    words = {}
+    for word in args:
+        key, eq, value = word.partition("=")
+        if not eq or not key:
+            raise DD2Error(f"{word!r} is no setting: write key=value, for example seed=1.")
+        words[key.lstrip("-")] = value
+    preset = words.pop("preset", "fashion-llamagen")
+    schema = OmegaConf.structured(Config)
+    if flat is not None:
+        words = {f"{flat}.{k}" if k in schema[flat] and k not in schema else k: v
+                 for k, v in words.items()}
+    try:
+        given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
+        merged = OmegaConf.merge(schema, OmegaConf.load(find_preset(preset)), given)
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        first = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None)
+        raise DD2Error(f"Setting {key or '?'}: {first}. See train/config.py for all keys.") from None
+
+
+def find_preset(name: str) -> Path:
+    """The YAML file of a preset, by name or path.
+
+    Raises:
+        DD2Error: there is none; lists those that exist.
+    """
+    for path in (PRESETS / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+    raise DD2Error(f"There is no preset {name!r}: choose one of {known}, or give a YAML file.")
+
+
+def run_folder(cfg: Config) -> Path:
+    """Where this experiment's stages live."""
+    return Path(cfg.out) if cfg.out else ROOT / "runs" / cfg.name
+
+
+def main(run, flat: str | None = None) -> None:
+    """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend."""
+    try:
+        run(load_config(sys.argv[1:], flat))
+    except DD2Error as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped: the same command again resumes from the last saved step.")

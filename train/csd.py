@@ -1,0 +1,95 @@
+"""Conditional Score Distillation: `python -m train.csd preset=fashion-llamagen` (design §4).
+
+Guidance network and generator start from the GTS network; what is kept is the average of G.
+"""
+
+import torch
+from PIL import Image
+
+from dd2core.checkpoint import write_json, write_tensors
+from dd2core.images import grid_image
+from dd2core.sampling import gaussians
+from dd2core.schedule import add_noise
+from dd2core.trainer import CSDOptions, CSDTrainer, guidance_denoiser, teacher_denoiser
+from dd2core.trainer import teacher_log_probs as log_probs
+from train import loop
+from train.build import load_score_model, load_teacher, load_tokens
+from train.config import Config, main, run_folder
+from train.data import batch_indices, to_uint8
+
+
+def csd_options(o) -> CSDOptions:
+    """The options that a CSD stage gives to the trainer.
+
+    Raises:
+        DD2Error: an unknown form.
+    """
+    from dd2core.errors import DD2Error
+
+    if o.form not in ("sid", "dmd"):
+        raise DD2Error(f"csd.form={o.form} is unknown: use sid or dmd.")
+    return CSDOptions(o.times, o.t_min, o.t_max, o.cfg, o.chunk, o.bf16, o.form, o.alpha,
+                      o.omega_min, o.guidance_steps, o.clip, o.ema)
+
+
+class CSDJob:
+    """Networks, optimisers and step of the CSD stage."""
+
+    def __init__(self, cfg: Config, teacher, data):
+        self.cfg, self.opts, self.teacher, self.data = cfg, cfg.csd, teacher, data
+        folder = run_folder(cfg)
+        score = folder / "gts" / "score.safetensors"
+        first = folder / "dd1" / "dd1.safetensors" if self.opts.init_generator == "dd1" else score
+        generator = load_score_model(cfg, teacher, first, self.opts.bf16)
+        guidance = load_score_model(cfg, teacher, score, self.opts.bf16)
+        self.optimizers = {"generator": loop.adam(generator, self.opts),
+                           "guidance": loop.adam(guidance, self.opts)}
+        self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
+                                  self.optimizers["guidance"], csd_options(self.opts))
+        self.networks = {"generator": generator, "guidance": guidance, "ema": self.trainer.ema}
+
+    def step(self, i: int) -> dict[str, float]:
+        """One iteration; i from 0. Labels follow the data's class frequencies."""
+        o, device = self.opts, self.teacher.device
+        loop.set_lr(self.optimizers["generator"], o.lr * loop.schedule(i, o))
+        loop.set_lr(self.optimizers["guidance"], o.lr_guidance * loop.schedule(i, o))
+        pick = batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed)
+        eps = torch.randn(o.batch, self.teacher.num_tokens, self.teacher.code_dim, device=device)
+        return self.trainer.step(eps, self.data.labels[pick].to(device))
+
+    @torch.no_grad()
+    def grid(self, path) -> None:
+        """PNG of G, D_Φ and D_ψ on fixed noise: three rows of images."""
+        teacher, o, n = self.teacher, self.trainer.o, 10
+        labels = (torch.arange(n) % teacher.num_classes).to(teacher.device)
+        eps = gaussians(n, teacher.num_tokens, teacher.code_dim, 0).to(teacher.device)
+        x = self.trainer.ema.module.generate(eps, labels)  # (n, L, C)
+        tokens, psi = teacher.quantise(x), self.trainer.guidance
+        t = torch.full((n, teacher.num_tokens, 1), 0.6, device=teacher.device)
+        x_t = add_noise(x, gaussians(*x.shape, 1).to(teacher.device), t)
+        d_phi = teacher_denoiser(teacher, log_probs(teacher, tokens, labels, o), o)(x_t, t)
+        d_psi = guidance_denoiser(psi, psi.features(tokens, labels))(x_t, t)
+        rows = [teacher.decode(teacher.quantise(v)) for v in (x, d_phi, d_psi)]
+        images = to_uint8(torch.cat(rows)).permute(0, 2, 3, 1).cpu().numpy()
+        Image.fromarray(grid_image(images, columns=n)).save(path)
+
+
+def run(cfg: Config) -> None:
+    """Distil, then write `generator.safetensors` and `guidance.safetensors`."""
+    device = loop.setup(cfg)
+    teacher = load_teacher(cfg, device)
+    data = load_tokens(cfg, teacher.tokenizer, device)
+    job = CSDJob(cfg, teacher, data)
+    folder = loop.run_stage(cfg, "csd", job, job.grid)
+    if cfg.dry_run:
+        return
+    write_tensors(folder / "generator.safetensors", job.trainer.ema.module.state_dict(),
+                  torch.float16)
+    write_tensors(folder / "guidance.safetensors", job.trainer.guidance.state_dict(),
+                  torch.float16)
+    write_json(folder / "result.json", {"images": cfg.csd.steps * cfg.csd.batch})
+    print(f"csd: {cfg.csd.steps} iterations done, weights in {folder}")
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,206 @@
+"""Images and labels: Fashion-MNIST (IDX files) or anyone's own folder of class folders.
+
+Small data sets are held in memory as uint8. See `load_data`.
+"""
+
+import gzip
+import hashlib
+import struct
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import UnidentifiedImageError
+from torch import Tensor
+
+from dd2core.errors import DD2Error
+from train.config import ROOT, Config
+
+FASHION_CLASSES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)
+FASHION_FILES = {  # name → sha256 of the uncompressed file
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+FASHION_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+CACHE = ROOT / ".cache" / "fashion-mnist"
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set in memory.
+
+    Attributes:
+        images: training images, uint8 (N, channels, H, W).
+        labels: int64 (N,).
+        test_images, test_labels: the held-out part, as above.
+        class_names: one name per label.
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: list[str]
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pixels → float32 in [−1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Floats in [−1, 1] → uint8 pixels, rounded."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def load_data(cfg: Config) -> Data:
+    """The data set that `cfg.data` names.
+
+    `fashion-mnist`: Debian's package, else a download whose sha256 is checked. A folder with the
+    four IDX files, or one of class folders with pictures (every tenth picture is held out).
+
+    Raises:
+        DD2Error: the folder or its files are missing, or a picture cannot be read.
+    """
+    if cfg.data == "fashion-mnist":
+        data = _load_idx(_fashion_folder())
+    else:
+        folder = Path(cfg.data).expanduser()
+        if not folder.is_dir():
+            raise DD2Error(f"data={cfg.data} is no folder: give one with a sub-folder per class.")
+        idx = _find_idx(folder, "train-images-idx3-ubyte") is not None
+        data = _load_idx(folder) if idx else _load_folder(folder, cfg)
+    got = (data.images.shape[1], data.images.shape[-1])
+    if got != (cfg.channels, cfg.image_size):
+        raise DD2Error(
+            f"The images have {got[0]} channels and {got[1]} pixels a side: set channels={got[0]} "
+            f"image_size={got[1]}."
+        )
+    return data
+
+
+def _fashion_folder() -> Path:
+    for folder in (DEBIAN_FOLDER, CACHE):
+        if all(_find_idx(folder, name) for name in FASHION_FILES):
+            return folder
+    for name, digest in FASHION_FILES.items():
+        _download(FASHION_URL + name + ".gz", CACHE / (name + ".gz"), digest)
+    return CACHE
+
+
+def _download(url: str, path: Path, digest: str) -> None:
+    from dd2core.checkpoint import write_atomic
+
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            data = reply.read()
+    except OSError as error:
+        raise DD2Error(
+            f"Fashion-MNIST is not here and {url} cannot be reached ({error}): install the Debian "
+            "package dataset-fashion-mnist, or give data=FOLDER with the four IDX files."
+        ) from None
+    try:
+        damaged = hashlib.sha256(gzip.decompress(data)).hexdigest() != digest
+    except (OSError, EOFError):
+        damaged = True
+    if damaged:
+        raise DD2Error(f"The download of {url} is damaged (sha256 differs): try again.")
+    write_atomic(path, data)
+
+
+def _find_idx(folder: Path, name: str) -> Path | None:
+    for path in (folder / (name + ".gz"), folder / name):
+        if path.is_file():
+            return path
+    return None
+
+
+def _read_idx(folder: Path, name: str) -> Tensor:
+    path = _find_idx(folder, name)
+    if path is None:
+        raise DD2Error(f"{folder} has no {name}(.gz): all four IDX files are needed.")
+    try:
+        raw = path.read_bytes()
+        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        (magic,) = struct.unpack(">I", raw[:4])
+        shape = struct.unpack(f">{magic & 255}I", raw[4 : 4 + 4 * (magic & 255)])
+        flat = np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape))
+        return torch.from_numpy(flat.reshape(shape).copy())
+    except (OSError, EOFError, struct.error, ValueError):
+        raise DD2Error(f"{path} is not a whole IDX file: copy it again.") from None
+
+
+def _load_idx(folder: Path) -> Data:
+    names = list(FASHION_FILES)
+    train, train_y, test, test_y = (_read_idx(folder, name) for name in names)
+    classes = list(FASHION_CLASSES) if int(train_y.max()) == 9 else [
+        str(i) for i in range(int(train_y.max()) + 1)
+    ]
+    return Data(train[:, None], train_y.long(), test[:, None], test_y.long(), classes)
+
+
+def _load_folder(folder: Path, cfg: Config) -> Data:
+    from torchvision import transforms as T
+    from torchvision.datasets import ImageFolder
+
+    size = cfg.image_size
+    steps = [T.Resize(size, antialias=True), T.CenterCrop(size), T.PILToTensor()]
+    if cfg.channels == 1:
+        steps.insert(0, T.Grayscale())
+    try:
+        source = ImageFolder(str(folder), T.Compose(steps))
+        pairs = [source[i] for i in range(len(source))]
+    except FileNotFoundError:
+        raise DD2Error(
+            f"data={folder} holds no class folders with pictures: put each class's pictures into a "
+            "sub-folder of its own."
+        ) from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise DD2Error(f"A picture in {folder} cannot be read ({error}): remove it.") from None
+    images = torch.stack([x for x, _ in pairs])
+    labels = torch.tensor([y for _, y in pairs])
+    test = torch.arange(len(pairs)) % 10 == 9
+    if not test.any():
+        raise DD2Error(f"data={folder} has {len(pairs)} pictures: at least 10 are needed.")
+    return Data(images[~test], labels[~test], images[test], labels[test], list(source.classes))
+
+
+def batch_indices(n: int, batch: int, step: int, seed: int) -> Tensor:
+    """Indices of the batch of a step: a new permutation each epoch, a function of (seed, step).
+
+    Args:
+        n (int): size of the data set.
+        batch (int): images per step, may exceed n.
+        step (int): from 0.
+        seed (int): of the permutations.
+
+    Returns:
+        Tensor: int64, shape (batch,).
+    """
+    want = torch.arange(step * batch, (step + 1) * batch)
+    out = torch.empty(batch, dtype=torch.int64)
+    for epoch in range(step * batch // n, ((step + 1) * batch - 1) // n + 1):
+        inside = want // n == epoch
+        out[inside] = _permutation(n, seed, epoch)[want[inside] % n]
+    return out
+
+
+_permutations: dict[tuple[int, int, int], Tensor] = {}
+
+
+def _permutation(n: int, seed: int, epoch: int) -> Tensor:
+    key = (n, seed, epoch)
+    if key not in _permutations:
+        if len(_permutations) > 4:
+            _permutations.clear()
+        source = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        _permutations[key] = torch.randperm(n, generator=source)
+    return _permutations[key]

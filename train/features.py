@@ -1,0 +1,69 @@
+"""The feature extractor of the evaluation: a small classifier, and its torch-fidelity wrapper.
+
+Inception means nothing on 28-pixel clothes, so Fréchet distance ("FD"), precision and recall are
+taken on this classifier's penultimate features (design §9).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+
+
+class Classifier(nn.Module):
+    """Three levels of convolutions, then `features` numbers, then the classes.
+
+    Args:
+        image_channels (int): 1 grey, 3 RGB.
+        width (int): channels of the first level; doubled at each of the next two.
+        features (int): penultimate features.
+        num_classes (int): classes.
+    """
+
+    def __init__(self, image_channels: int, width: int, features: int, num_classes: int):
+        super().__init__()
+        layers, c = [], image_channels
+        for level in range(3):
+            for stride in (1, 2):
+                layers += [nn.Conv2d(c, width << level, 3, stride, padding=1),
+                           nn.BatchNorm2d(width << level), nn.ReLU()]
+                c = width << level
+        self.body = nn.Sequential(*layers)
+        self.penultimate = nn.Linear(c, features)
+        self.classes = nn.Linear(features, num_classes)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images (B, channels, H, W) in [−1, 1] → (B, features)."""
+        return F.relu(self.penultimate(self.body(images).mean((2, 3))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, channels, H, W) in [−1, 1] → logits (B, classes)."""
+        return self.classes(F.dropout(self.features(images), 0.3, self.training))
+
+
+class ClassifierFeatures(FeatureExtractorBase):
+    """The classifier as torch-fidelity wants a feature extractor: uint8 images in, a tuple out."""
+
+    def __init__(self, name: str, features_list: list[str], model: Classifier, **kwargs):
+        super().__init__(name, features_list)
+        self.model = model.eval()
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        """The only layer: the penultimate one."""
+        return ("penultimate",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        """The penultimate layer, whatever the metric."""
+        return "penultimate"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        """Not worth it at this size."""
+        return False
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """uint8 (B, channels, H, W) → ((B, features),)."""
+        return (self.model.features(images.float() / 127.5 - 1).float(),)

@@ -1,0 +1,79 @@
+"""Ground-truth score initialisation: `python -m train.gts preset=fashion-llamagen` (design §4 (4)).
+
+The network learns the teacher's closed-form denoised mean on data tokens. The result starts both
+the guidance network and the generator.
+"""
+
+import torch
+
+from dd2core.checkpoint import write_json, write_tensors
+from dd2core.ema import EMA
+from dd2core.trainer import ScoreOptions, gts_step_loss
+from train import loop
+from train.build import load_teacher, load_tokens, new_score_model
+from train.config import Config, main
+from train.data import batch_indices
+
+
+def score_options(stage) -> ScoreOptions:
+    """The options that a GTS stage gives to the loss."""
+    return ScoreOptions(stage.times, stage.t_min, stage.t_max, stage.cfg, stage.chunk, stage.bf16)
+
+
+class GTSJob:
+    """Network, optimiser and step of the GTS stage."""
+
+    def __init__(self, cfg: Config, teacher, data):
+        self.cfg, self.opts, self.teacher, self.data = cfg, cfg.gts, teacher, data
+        self.model = new_score_model(cfg, teacher, self.opts.bf16)
+        self.ema = EMA(self.model, self.opts.ema)
+        self.networks = {"model": self.model, "ema": self.ema}
+        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+        self.options = score_options(self.opts)
+
+    def step(self, i: int) -> dict[str, float]:
+        """One step; i from 0. Odd steps give the prefix as code vectors (design §3)."""
+        o, optimizer, device = self.opts, self.optimizers["model"], self.teacher.device
+        pick = batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed)
+        tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
+        loss = gts_step_loss(self.model, self.teacher, tokens, labels, self.options, i % 2 == 1)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
+        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
+        optimizer.step()
+        self.ema.update(self.model)
+        return {"loss": loss.item(), "grad": norm.item()}
+
+
+@torch.no_grad()
+def held_out_loss(model, teacher, data, options: ScoreOptions, seed: int) -> float:
+    """GTS loss on held-out tokens, at most 2,000 images."""
+    torch.manual_seed(seed)
+    parts = list(zip(data.test_tokens[:2000].split(200), data.test_labels[:2000].split(200),
+                     strict=True))
+    total = sum(
+        gts_step_loss(model, teacher, x.to(teacher.device), y.to(teacher.device), options).item()
+        * len(x) for x, y in parts
+    )
+    return total / sum(len(x) for x, _ in parts)
+
+
+def run(cfg: Config) -> None:
+    """Train, then write `score.safetensors`."""
+    device = loop.setup(cfg)
+    teacher = load_teacher(cfg, device)
+    data = load_tokens(cfg, teacher.tokenizer, device)
+    job = GTSJob(cfg, teacher, data)
+    folder = loop.run_stage(cfg, "gts", job)
+    if cfg.dry_run:
+        return
+    loss = held_out_loss(job.ema.module, teacher, data, job.options, cfg.seed)
+    write_tensors(folder / "score.safetensors", job.ema.module.state_dict())
+    write_json(folder / "result.json", {"test_gts_loss": loss,
+                                        "n": min(2000, len(data.test_tokens))})
+    print(f"gts: held-out loss {loss:.4f} in units of F")
+
+
+if __name__ == "__main__":
+    main(run)

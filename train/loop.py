@@ -1,0 +1,208 @@
+"""The loop that every training stage runs in: resume, log, save, sample grids.
+
+A stage is an object with `networks` (name → module), `optimizers` (name → optimiser) and
+`step(i) → metrics`. Everything random in step i is a function of (seed, i), so a resumed run is the
+uninterrupted run.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from tqdm import tqdm
+
+from dd2core.checkpoint import load_state, load_strict, save_state, write_atomic
+from dd2core.errors import DD2Error
+from train.config import Config, Stage, run_folder
+
+
+class Trainable(Protocol):
+    """What `run_stage` asks of a stage."""
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def step(self, i: int) -> dict[str, float]:
+        """One optimiser step, number i from 0; returns what is to be logged."""
+
+
+def schedule(i: int, stage: Stage) -> float:
+    """Learning rate of step i as a fraction of the peak: linear warm-up, then cosine."""
+    warm = min(1.0, (i + 1) / max(1, stage.warmup))
+    done = min(1.0, i / max(1, stage.steps))
+    cosine = 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
+    return warm * (stage.lr_final + (1 - stage.lr_final) * cosine)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def adam(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; weight decay on matrices only."""
+    params = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": stage.weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=stage.lr, betas=(stage.beta1, stage.beta2))
+
+
+def setup(cfg: Config) -> torch.device:
+    """Seed torch, set threads and return the device.
+
+    Raises:
+        DD2Error: the device is unknown or is not on this machine.
+    """
+    from dd2core.device import pick_device
+
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    torch.manual_seed(cfg.seed)
+    return pick_device(cfg.device)
+
+
+class Run:
+    """The folder of one stage: its log, its resumable state, its resolved config."""
+
+    def __init__(self, cfg: Config, stage: str):
+        self.cfg, self.stage = cfg, stage
+        self.folder = run_folder(cfg) / stage
+        self.state_file = self.folder / "state.pt"
+        self.log_file = self.folder / "log.jsonl"
+
+    def resume(self, job: Trainable) -> tuple[int, float]:
+        """Load the last state into `job`; returns (next step, seconds trained so far)."""
+        if not self.state_file.exists():
+            return 0, 0.0
+        state = load_state(self.state_file)
+        expected = {"step", "seconds", "networks", "optimizers"}
+        if not isinstance(state, dict) or set(state) != expected:
+            raise DD2Error(f"{self.state_file} is no training state: move it away to start again.")
+        for name, module in job.networks.items():
+            load_strict(module, state["networks"].get(name, {}), f"{self.state_file} [{name}]")
+        for name, optimizer in job.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        return state["step"], state["seconds"]
+
+    def save(self, job: Trainable, step: int, seconds: float) -> None:
+        """Write the resumable state, atomically."""
+        save_state(self.state_file, {
+            "step": step,
+            "seconds": seconds,
+            "networks": {k: m.state_dict() for k, m in job.networks.items()},
+            "optimizers": {k: o.state_dict() for k, o in job.optimizers.items()},
+        })
+
+    def trim_log(self, step: int) -> None:
+        """Drop lines of steps that will be run again."""
+        if not self.log_file.exists():
+            return
+        lines = []
+        for line in self.log_file.read_text().splitlines():
+            try:
+                lines.append(line) if json.loads(line)["step"] <= step else None
+            except (json.JSONDecodeError, KeyError):
+                continue  # the half-written last line of a killed run
+        write_atomic(self.log_file, "".join(line + "\n" for line in lines).encode())
+
+    def log(self, metrics: dict[str, float]) -> None:
+        """Append one line of JSON."""
+        with open(self.log_file, "a") as f:
+            f.write(json.dumps({k: _short(v) for k, v in metrics.items()}) + "\n")
+
+    def save_config(self) -> None:
+        """Write the resolved settings beside the weights."""
+        text = OmegaConf.to_yaml(OmegaConf.structured(self.cfg))
+        write_atomic(self.folder / "config.yaml", text.encode())
+
+
+def _short(v):
+    return float(f"{v:.6g}") if isinstance(v, float) else v
+
+
+def run_stage(cfg: Config, stage: str, job: Trainable, on_grid=None) -> Path:
+    """Train `job` to the end of its stage, from wherever the last run stopped.
+
+    Args:
+        cfg (Config): the experiment; `getattr(cfg, stage)` holds steps and intervals.
+        stage (str): name of the stage and of its folder.
+        job (Trainable): networks, optimisers and the step.
+        on_grid (Callable[[Path], None] | None): writes a sample grid to the given PNG path.
+
+    Returns:
+        Path: the stage's folder.
+
+    Raises:
+        DD2Error: a state that does not fit, or a loss that is not finite (names step and preset).
+    """
+    opts, run = getattr(cfg, stage), Run(cfg, stage)
+    first, seconds = run.resume(job)
+    if cfg.dry_run:
+        return _dry_run(cfg, run, job)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.trim_log(first)
+    run.save_config()
+    board = _tensorboard(run) if cfg.tensorboard else None
+    bar = tqdm(range(first, opts.steps), desc=f"{cfg.name} {stage}", initial=first,
+               total=opts.steps, mininterval=2.0, dynamic_ncols=True)
+    since = time.perf_counter()
+    for i in bar:
+        metrics = seeded_step(cfg, job, i)
+        done = i + 1
+        if done % opts.log_every == 0 or done == opts.steps:
+            now = seconds + time.perf_counter() - since
+            run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
+            bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]})
+            for k, v in metrics.items() if board else ():
+                board.add_scalar(f"{stage}/{k}", v, done)
+        if done % opts.save_every == 0 or done == opts.steps:
+            run.save(job, done, seconds + time.perf_counter() - since)
+        if on_grid and opts.grid_every and done % opts.grid_every == 0:
+            on_grid(run.folder / f"grid-{done:06d}.png")
+    return run.folder
+
+
+def seeded_step(cfg: Config, job: Trainable, i: int) -> dict[str, float]:
+    """`job.step(i)` with torch's generators seeded from (seed, i); checks that it is finite."""
+    torch.manual_seed(cfg.seed * 1_000_003 + i)
+    metrics = job.step(i)
+    bad = [k for k, v in metrics.items() if v != v or v in (float("inf"), float("-inf"))]
+    if bad:
+        raise DD2Error(
+            f"{', '.join(bad)} is not finite at step {i} of preset {cfg.name}: lower the learning "
+            "rate; the last saved state is untouched."
+        )
+    return metrics
+
+
+def _tensorboard(run: Run):
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(run.folder / "tensorboard")
+
+
+def _dry_run(cfg: Config, run: Run, job: Trainable) -> Path:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    opts = getattr(cfg, run.stage)
+    with FlopCounterMode(display=False) as counter:
+        since = time.perf_counter()
+        metrics = seeded_step(cfg, job, 0)
+        took = time.perf_counter() - since
+    for name, module in job.networks.items():
+        n = sum(p.numel() for p in module.parameters())
+        print(f"{run.stage}.{name}: {n / 1e6:.3f} M parameters")
+    print(f"{run.stage}: {counter.get_total_flops() / 1e9:.1f} GFLOP per step of {opts.batch} "
+          f"images, {opts.steps} steps, first step {took:.2f} s, "
+          + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+    if torch.cuda.is_available():
+        print(f"{run.stage}: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at its peak")
+    print(f"{run.stage}: dry run, nothing written")
+    return run.folder

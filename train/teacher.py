@@ -1,0 +1,75 @@
+"""Train the AR teacher on tokens: `python -m train.teacher preset=fashion-llamagen`.
+
+Cross-entropy with the label dropped now and then, so that guidance works. The weight average is
+what is kept.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from dd2core.checkpoint import write_json, write_tensors
+from dd2core.ema import EMA
+from train import loop
+from train.build import TokenData, class_names, load_tokenizer, load_tokens, new_transformer
+from train.config import Config, main
+from train.data import batch_indices
+
+
+class TeacherJob:
+    """Networks, optimiser and step of the teacher stage."""
+
+    def __init__(self, cfg: Config, transformer, data: TokenData, device: torch.device):
+        self.cfg, self.opts, self.data, self.device = cfg, cfg.teacher, data, device
+        self.model = transformer.to(device)
+        self.ema = EMA(self.model, self.opts.ema)
+        self.networks = {"model": self.model, "ema": self.ema}
+        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+
+    def step(self, i: int) -> dict[str, float]:
+        """One step; i from 0."""
+        o, optimizer = self.opts, self.optimizers["model"]
+        pick = batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed)
+        tokens = self.data.tokens[pick].to(self.device)  # (B, L)
+        labels = self.data.labels[pick].to(self.device)  # (B,)
+        drop = torch.rand(labels.shape, device=self.device) < o.class_dropout
+        labels = labels.masked_fill(drop, self.model.cfg.num_classes)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
+            logits = self.model(tokens, labels)  # (B, L, V)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
+        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
+        optimizer.step()
+        self.ema.update(self.model)
+        return {"loss": loss.item(), "grad": norm.item()}
+
+
+@torch.no_grad()
+def cross_entropy(model, tokens, labels, device) -> float:
+    """Mean nats per token of the conditional teacher on (N, L) tokens."""
+    total = 0.0
+    for x, y in zip(tokens.split(256), labels.split(256), strict=True):
+        logits = model(x.to(device), y.to(device)).float()
+        total += F.cross_entropy(logits.flatten(0, 1), x.to(device).flatten()).item() * len(x)
+    return total / len(tokens)
+
+
+def run(cfg: Config) -> None:
+    """Train, then write `teacher.safetensors` and its cross-entropy on the held-out tokens."""
+    device = loop.setup(cfg)
+    tokenizer = load_tokenizer(cfg, device)
+    data, names = load_tokens(cfg, tokenizer, device), class_names(cfg)
+    job = TeacherJob(cfg, new_transformer(cfg, tokenizer.cpu(), len(names)), data, device)
+    folder = loop.run_stage(cfg, "teacher", job)
+    if cfg.dry_run:
+        return
+    best = job.ema.module.eval()
+    nats = cross_entropy(best, data.test_tokens, data.test_labels, device)
+    write_tensors(folder / "teacher.safetensors", best.state_dict(), torch.float16)
+    write_json(folder / "result.json", {"test_nats_per_token": nats, "n": len(data.test_tokens)})
+    print(f"teacher: {nats:.3f} nats per token, N = {len(data.test_tokens)} test images")
+
+
+if __name__ == "__main__":
+    main(run)

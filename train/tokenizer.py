@@ -1,0 +1,110 @@
+"""Train the VQ tokenizer: `python -m train.tokenizer preset=fashion-llamagen`.
+
+Reconstruction (L1 + L2), codebook and commitment losses, straight-through gradients; codes that go
+unused are re-seeded from the batch. The weight average is what is kept.
+"""
+
+import torch
+from torch import Tensor
+
+from dd2core.checkpoint import write_json, write_tensors
+from dd2core.ema import EMA
+from dd2core.tokenizer import VQConfig, VQTokenizer
+from train import loop
+from train.config import Config, main
+from train.data import Data, batch_indices, load_data, to_float
+
+
+def vq_config(cfg: Config) -> VQConfig:
+    """The tokenizer's sizes."""
+    s = cfg.tokenizer
+    return VQConfig(
+        cfg.image_size, cfg.channels, s.width, tuple(s.mult), tuple(s.res_blocks), s.z_channels,
+        s.num_codes, s.code_dim, s.groups, s.attention,
+    )
+
+
+class TokenizerJob:
+    """Networks, optimiser and step of the tokenizer stage."""
+
+    def __init__(self, cfg: Config, data: Data, device: torch.device):
+        self.cfg, self.opts, self.device = cfg, cfg.tokenizer, device
+        self.images = data.images
+        self.model = VQTokenizer(vq_config(cfg)).to(device, memory_format=torch.channels_last)
+        self.ema = EMA(self.model, self.opts.ema)
+        used = torch.nn.Module()  # how often each code was used since the last re-seeding
+        used.register_buffer("count", torch.zeros(self.opts.num_codes, device=device))
+        self.used = used
+        self.networks = {"model": self.model, "ema": self.ema, "used": used}
+        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+
+    def batch(self, i: int) -> Tensor:
+        """Images of step i, in [−1, 1]."""
+        pick = batch_indices(len(self.images), self.opts.batch, i, self.cfg.seed)
+        return to_float(self.images[pick]).to(self.device, memory_format=torch.channels_last)
+
+    def step(self, i: int) -> dict[str, float]:
+        """One step; i from 0."""
+        o, optimizer = self.opts, self.optimizers["model"]
+        images = self.batch(i)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
+            recon, tokens, codebook_loss, commitment = self.model(images)
+        error = recon.float() - images
+        l1, l2 = error.abs().mean(), error.square().mean()
+        loss = o.l1 * l1 + o.l2 * l2 + codebook_loss + o.commitment * commitment
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
+        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
+        optimizer.step()
+        self.ema.update(self.model)
+        used = self.revive(i, images, tokens)
+        return {"loss": loss.item(), "mse": l2.item(), "l1": l1.item(),
+                "commitment": commitment.item(), "codes_used": used}
+
+    def revive(self, i: int, images: Tensor, tokens: Tensor) -> int:
+        """Count usage; every `revive_every` steps re-seed the codes unused since the last time."""
+        count = self.used.count
+        count += torch.bincount(tokens.flatten(), minlength=len(count))
+        alive = int((count > 0).sum())
+        # Late in training codes are left in peace: a re-seeded one would not settle any more.
+        if (i + 1) % self.opts.revive_every == 0:
+            if i < 0.8 * self.opts.steps and alive < len(count):
+                with torch.no_grad():
+                    features = self.model.features(images).flatten(0, 1)
+                source = torch.Generator().manual_seed(self.cfg.seed * 1_000_003 + i)
+                self.model.revive(count == 0, features, source)
+            count.zero_()
+        return alive
+
+
+def run(cfg: Config) -> None:
+    """Train, then write `tokenizer.safetensors` and its measured reconstruction error."""
+    device, data = loop.setup(cfg), load_data(cfg)
+    job = TokenizerJob(cfg, data, device)
+    folder = loop.run_stage(cfg, "tokenizer", job)
+    if cfg.dry_run:
+        return
+    best = job.ema.module.eval()
+    mse, used = measure(best, data.test_images, device)
+    write_tensors(folder / "tokenizer.safetensors", best.state_dict(), torch.float16)
+    write_json(folder / "result.json", {"test_mse": mse, "codes_used": used,
+                                        "n": len(data.test_images)})
+    print(f"tokenizer: MSE {mse:.5f} on [-1, 1], {used} codes in use, "
+          f"N = {len(data.test_images)} test images")
+
+
+@torch.no_grad()
+def measure(model: VQTokenizer, images: Tensor, device: torch.device) -> tuple[float, int]:
+    """Mean squared reconstruction error on [−1, 1] and number of codes in use."""
+    total, seen = 0.0, set()
+    for part in images.split(256):
+        x = to_float(part).to(device)
+        tokens = model.encode(x)
+        total += (model.decode(tokens) - x).square().mean((1, 2, 3)).sum().item()
+        seen.update(tokens.flatten().tolist())
+    return total / len(images), len(seen)
+
+
+if __name__ == "__main__":
+    main(run)
