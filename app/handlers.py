@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from app import present
-from app.requests import ALL_CLASSES, Request, read_request, read_sampler, refuse
-from app.runs import Run, machine, one_step_run, speedup, teacher_run, teacher_stream
+from app.requests import ALL_CLASSES, Request, check_sampler, read_request, refuse
+from app.runs import Run, Samplers, machine, speedup
 from dd2core import DD2Error
 
 ONE_STEP, TEACHER = "One step", "Teacher"  # headings of the panels
@@ -25,6 +25,7 @@ class Handlers:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
+        self.samplers = Samplers(pipe)
 
     def compare_page(self, *values: Any) -> Iterator[tuple]:
         """What the Compare button shows: verdict, two panels, footnote, the seed that was used."""
@@ -112,20 +113,23 @@ class Handlers:
             The images in one grid.
             Numbers: sampler, seed, classes, machine, times and passes.
         """
-        paint = one_step_run if read_sampler(sampler) == "one_step" else teacher_run
+        check_sampler(sampler)
         values = (class_name, count, seed, cfg, temperature, top_k, top_p)
         request = read_request(self.pipe, *values)
         with _plain_errors():
-            run = paint(self.pipe, request)
+            if sampler == "one_step":
+                run = self.samplers.one_step(request)
+            else:
+                *_, run = self.samplers.teacher(request, frames=1)
         numbers = {"sampler": sampler} | self._numbers(request) | run.numbers()
         return present.grid(run.images), numbers
 
     def _both(self, request: Request) -> Iterator[tuple[Run, Run | None]]:
         """The one-step run at once, then again beside each state of the teacher's."""
         with _plain_errors():
-            one = one_step_run(self.pipe, request)
+            one = self.samplers.one_step(request)
             yield one, None
-            for teacher in teacher_stream(self.pipe, request):
+            for teacher in self.samplers.teacher(request):
                 yield one, teacher
 
     def _numbers(self, request: Request) -> dict[str, Any]:

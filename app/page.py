@@ -6,6 +6,7 @@ import gradio as gr
 
 from app import present
 from app.handlers import Handlers
+from app.picture import Picture
 from app.requests import ALL_CLASSES, MAX_SEED, SAMPLERS
 from app.runs import machine
 
@@ -31,8 +32,8 @@ PROGRAM = """
 ```python
 from gradio_client import Client
 
-client = Client("http://127.0.0.1:7860")
-image, numbers = client.predict(api_name="/generate")        # every argument has a default
+client = Client("http://127.0.0.1:7860")  # this page's address
+image, numbers = client.predict(api_name="/generate")
 for one_step, teacher, numbers in client.submit(count=4, seed=7, api_name="/compare"):
     print(numbers["teacher"], numbers["speedup"])
 ```
@@ -48,7 +49,7 @@ def build_page(pipe: Any) -> gr.Blocks:
         outputs = _results(pipe, handlers)
         gr.Markdown(EXPLAIN.format(steps=pipe.teacher.num_steps))
         with gr.Accordion("Use it from a program", open=False):
-            gr.Markdown(PROGRAM)
+            gr.Markdown(PROGRAM, elem_classes="dd2-code")
         _connect(handlers, inputs, buttons, outputs)
         _publish(handlers, inputs)
     page.delete_cache = (3600, 3600)  # grids made for programs go after an hour
@@ -77,7 +78,7 @@ def _controls(pipe: Any) -> tuple[list[gr.components.Component], dict[str, gr.Bu
     with gr.Row():
         buttons = {
             "compare": gr.Button("Compare", variant="primary", min_width=300, elem_id="compare"),
-            "random": gr.Button("With a new seed", min_width=120, elem_id="random"),
+            "random": gr.Button("New seed", min_width=120, elem_id="random"),
             "stop": gr.Button("Stop", variant="stop", min_width=80, elem_id="stop"),
         }
     return [name, count, seed, *settings], buttons
@@ -87,11 +88,12 @@ def _settings(pipe: Any) -> list[gr.components.Component]:
     """Guidance, temperature, top-k, top-p, at the preset's values."""
     preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
     with gr.Row():
+        most = max(4.0, 2 * preset.cfg)
         cfg = gr.Slider(
-            0, 20, value=preset.cfg, step=0.05, label="Guidance", info="Higher: truer to the class"
+            0, most, value=preset.cfg, step=0.05, label="Guidance", info="Higher: truer to the class"
         )
         temperature = gr.Slider(
-            0.05, 5, value=preset.temperature, step=0.05, label="Temperature", info="1: as trained"
+            0.1, 2, value=preset.temperature, step=0.05, label="Temperature", info="1: as trained"
         )
     with gr.Row():
         top_k = gr.Slider(
@@ -140,6 +142,7 @@ def _connect(handlers: Handlers, inputs: list, buttons: dict, outputs: list) -> 
     fresh = forget.then(**run)
     buttons["stop"].click(
         present.stopped,
+        inputs=verdict,
         outputs=verdict,
         cancels=[plain, fresh],
         queue=False,
@@ -151,8 +154,8 @@ def _connect(handlers: Handlers, inputs: list, buttons: dict, outputs: list) -> 
 def _publish(handlers: Handlers, inputs: list) -> None:
     """The endpoints for programs, `/compare` and `/generate`."""
     sampler = gr.Dropdown(list(SAMPLERS), value="one_step", label="Sampler", visible=False)
-    one = gr.Image(format="png", type="pil", label="One step", visible=False)
-    teacher = gr.Image(format="png", type="pil", label="Teacher", visible=False)
+    one = Picture(format="png", label="One step", visible=False)
+    teacher = Picture(format="png", label="Teacher", visible=False)
     numbers = gr.JSON(label="Numbers", visible=False)
     door = gr.Button(visible=False)
     shared = {"preprocess": False, "show_progress": "hidden", **ONE_AT_A_TIME}

@@ -17,6 +17,7 @@ from app.runs import Run, speedup
 SMALL = 64  # pixels; below it images are enlarged to hard-edged pixels instead of being smoothed
 TILE = 112  # least side of an image in a grid for programs, in pixels
 GAP = 4  # between images of that grid, in pixels
+RUNNING = "dd2-running"  # marks the verdict while the teacher paints
 
 
 def picture(image: np.ndarray) -> Image.Image:
@@ -89,7 +90,7 @@ def costs(run: Run | None) -> str:
     rows = [
         ("Time", "dd2-main", run and run.seconds),
         ("of it, model", "", run and run.model_seconds),
-        ("of it, decoder", "", run and run.decode_seconds),
+        ("of it, decoder", "", run.decode_seconds if run and run.done else None),
         ("Forward passes", "dd2-main", run and run.passes),
         ("Wall clock", "", run and run.wall_seconds),
     ]
@@ -122,7 +123,7 @@ def verdict(one: Run | None, teacher: Run | None) -> str:
         return _verdict("", "Press Compare", "and both paint the same classes")
     ratio = speedup(one, teacher)
     if ratio["speedup"] is None:
-        return _verdict("", "One step is done", "the teacher is still painting")
+        return _verdict(RUNNING, "One step is done", "the teacher is still painting")
     word = "faster" if ratio["speedup"] >= 1 else "the teacher’s speed"
     return _verdict(
         "dd2-done",
@@ -131,8 +132,10 @@ def verdict(one: Run | None, teacher: Run | None) -> str:
     )
 
 
-def stopped() -> str:
-    """The verdict after Stop."""
+def stopped(shown: str) -> str:
+    """The verdict after Stop, which changes nothing where nothing is running."""
+    if RUNNING not in shown:
+        return shown
     return _verdict("", "Stopped", "press Compare to start again")
 
 

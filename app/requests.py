@@ -32,7 +32,7 @@ class Request:
 
 def refuse(sentence: str) -> gr.Error:
     """The error a user reads: the sentence alone, with no traceback in the log."""
-    return gr.Error(sentence, print_exception=False, title="Please check")
+    return gr.Error(sentence, print_exception=False)
 
 
 def read_request(
@@ -66,11 +66,10 @@ def read_request(
     )
 
 
-def read_sampler(sampler: Any) -> str:
-    """`sampler` if it names one."""
+def check_sampler(sampler: Any) -> None:
+    """Refuse what names no sampler."""
     if sampler not in SAMPLERS:
         raise refuse(f"Unknown sampler {_quote(sampler)}: use {' or '.join(SAMPLERS)}.")
-    return sampler
 
 
 def _labels(class_names: list[str], name: Any, count: int) -> list[int]:

@@ -17,14 +17,17 @@ THEME = gr.themes.Default(
     button_cancel_text_color="*body_text_color",
     button_cancel_text_color_dark="*body_text_color",
     button_cancel_text_color_hover="*body_text_color",
+    button_border_width="1px",
+    button_border_width_dark="1px",
     button_cancel_border_color="*neutral_300",
     button_cancel_border_color_dark="*neutral_600",
 )
 
 CSS = """
 .gradio-container { max-width: 1080px !important; margin-inline: auto !important; }
-.dd2-flush { padding: 0 !important; }
-.dd2-head h1 { font-size: 1.7rem; font-weight: 650; letter-spacing: -0.01em; margin: 0 0 .3rem; }
+@media (max-width: 480px) { .gradio-container > .main { padding: 16px !important; } }
+.dd2-flush .html-container { padding: 0 !important; }
+.dd2-head h1 { font-size: 1.7rem; text-wrap: balance; font-weight: 650; letter-spacing: -0.01em; margin: 0 0 .3rem; }
 .dd2-head p { color: var(--body-text-color-subdued); font-size: 1rem; margin: 0; max-width: 46rem; }
 
 .dd2-verdict { min-height: 6.4rem; display: flex; flex-direction: column; justify-content: center;
@@ -35,6 +38,7 @@ CSS = """
 .dd2-done b { font-size: 3rem; line-height: 1.15; font-weight: 700;
   color: var(--primary-600); font-variant-numeric: tabular-nums; }
 .dark .dd2-done b { color: var(--primary-400); }
+#verdict .error, #verdict .clear-status { display: none; } /* the toast says it in full */
 
 .dd2-panel { border: 1px solid var(--border-color-primary); border-radius: 12px; padding: 1rem;
   background: var(--block-background-fill); }
@@ -60,4 +64,6 @@ div.dd2-tile { border: 1px dashed var(--border-color-primary); }
 .dd2-costs .dd2-main * { color: var(--body-text-color); font-weight: 600; font-size: 1rem; }
 .dd2-machine { text-align: center; font-size: .85rem; margin: 0;
   color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
+.dd2-code, .dd2-code * { min-width: 0; }
+.dd2-code pre { max-width: 100%; overflow-x: auto; }
 """

@@ -15,7 +15,7 @@ def grid_image(images: np.ndarray, columns: int, gap: int = 2, zoom: int = 1) ->
     Returns:
         np.ndarray: uint8 (rows·H', columns·W', 3).
     """
-    n, h, w, c = images.shape
+    n, h, w = images.shape[:3]
     images = images.repeat(zoom, 1).repeat(zoom, 2)
     h, w = h * zoom, w * zoom
     columns = min(columns, n)

@@ -124,9 +124,13 @@ class LlamaGenBackbone(nn.Module):
         Returns:
             Tensor: (B, L, D).
         """
-        n = prefix.shape[1]
         x = self.class_embedding(labels)[:, None]  # (B, 1, D)
         x = torch.cat([x, self.embed(prefix[:, :-1]).to(x.dtype)], 1)  # (B, L, D)
+        return self.run_blocks(x)
+
+    def run_blocks(self, x: Tensor) -> Tensor:
+        """Blocks and final norm on inputs (B, n, D) that start with the class token."""
+        n = x.shape[1]
         for block in self.blocks:
             x = block(x, self.cos[:n], self.sin[:n])  # (B, L, D)
         return self.norm(x)
@@ -201,6 +205,14 @@ class LlamaGenTeacher(Teacher):
     def logits(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """See `Teacher.logits`."""
         return self.transformer(tokens, labels)
+
+    def blank_logits(self, labels: Tensor) -> Tensor:
+        """See `Teacher.blank_logits`: the average token input at every position."""
+        model = self.transformer.backbone
+        blank = model.embed(torch.arange(self.num_codes, device=self.device)).mean(0)
+        x = torch.cat([model.class_embedding(labels)[:, None],
+                       blank.expand(len(labels), self.num_tokens - 1, -1)], 1)  # (B, L, D)
+        return self.transformer.output(model.run_blocks(x))
 
     def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
         """u + s(c − u) (design §10)."""

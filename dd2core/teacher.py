@@ -72,6 +72,10 @@ class Teacher(nn.Module, abc.ABC):
         """Teacher-forced conditional logits: (B, L), (B,) int64 → (B, L, V); no guidance."""
 
     @abc.abstractmethod
+    def blank_logits(self, labels: Tensor) -> Tensor:
+        """Logits (B, L, V) of all positions in one pass, given labels (B,) and a blank prefix."""
+
+    @abc.abstractmethod
     def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
         """The family's guidance rule for logits (B, n, V) of the tokens from `start` on."""
 

@@ -156,7 +156,7 @@ def token_entropy(tokens: Tensor) -> Tensor:
     return -(p * p.log()).sum()
 
 
-class frozen:  # noqa: N801 - reads as a statement: `with frozen(model):`
+class frozen:
     """Context in which a module's parameters record no gradient."""
 
     def __init__(self, module: torch.nn.Module):

@@ -65,7 +65,6 @@ class TeacherStage(Stage):
     hidden: int = 344  # of SwiGLU
     token_input: str = "codes"  # codes: Linear(C, D) on code vectors; table: Embedding(V, D)
     class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
-    dropout: float = 0.0  # of the residual branches
 
 
 @dataclass
@@ -109,9 +108,11 @@ class CSDStage(Stage):
 class DD1Stage(Stage):
     """The DD1 baseline (design §6)."""
 
+    name: str = "dd1"  # folder of this run, so that a sweep keeps its runs apart
     pairs: int = 10_000  # (ε, tokens) pairs generated once
     pair_batch: int = 256  # images per AR pass while generating pairs
     euler_steps: int = 16  # of the ODE per token, t from 1 to 0.03
+    sharpness: float = 4.0  # logits of the cross-entropy are −sharpness·‖D − c‖²/2
     latent_weight: float = 1.0  # weight of ‖D − c‖² beside the cross-entropy on codes
     cfg: float = 1.5  # guidance of the teacher
 
@@ -128,7 +129,7 @@ class ClassifierStage(Stage):
 class Evaluate:
     """Evaluation (design §9)."""
 
-    sampler: str = "one_step"  # teacher, one_step, refine, parallel, dd1, tokenizer or train_set
+    sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
     n: int = 10_000  # images; fewer is called an estimate
     batch: int = 256  # images per pass
     cfg: float | None = None  # teacher's guidance; None is the preset's
@@ -137,6 +138,7 @@ class Evaluate:
     top_p: float = 1.0  # teacher's; 1 is all codes
     start: int = 0  # refine: first step that the teacher re-samples
     seed: int = 0  # of the samples
+    tag: str | None = None  # name of the result files; None is the sampler's
     weights: str | None = None  # generator weights (.safetensors) instead of the preset's
     model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
 
@@ -164,6 +166,7 @@ class Config:
     device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
     threads: int | None = None  # CPU threads; None leaves torch's choice
     out: str | None = None  # folder of the run; None is runs/NAME
+    export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     tensorboard: bool = False  # also write TensorBoard files
     dry_run: bool = False  # print sizes and one step's cost, write nothing
     tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
@@ -206,7 +209,7 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
     except OmegaConfBaseException as error:
         first = str(error).splitlines()[0]
         key = getattr(error, "full_key", None)
-        raise DD2Error(f"Setting {key or '?'}: {first}. See train/config.py for all keys.") from None
+        raise DD2Error(f"Setting {key or '?'}: {first} (train/config.py lists all).") from None
 
 
 def find_preset(name: str) -> Path:

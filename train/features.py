@@ -42,11 +42,16 @@ class Classifier(nn.Module):
 
 
 class ClassifierFeatures(FeatureExtractorBase):
-    """The classifier as torch-fidelity wants a feature extractor: uint8 images in, a tuple out."""
+    """The classifier as torch-fidelity wants a feature extractor: uint8 images in, a tuple out.
 
-    def __init__(self, name: str, features_list: list[str], model: Classifier, **kwargs):
+    torch-fidelity builds it by itself, so a subclass carries the network as `classifier`.
+    """
+
+    classifier: Classifier
+
+    def __init__(self, name: str, features_list: list[str], **kwargs):
         super().__init__(name, features_list)
-        self.model = model.eval()
+        self.model = self.classifier.eval()
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:

@@ -71,9 +71,9 @@ def setup(cfg: Config) -> torch.device:
 class Run:
     """The folder of one stage: its log, its resumable state, its resolved config."""
 
-    def __init__(self, cfg: Config, stage: str):
+    def __init__(self, cfg: Config, stage: str, name: str | None = None):
         self.cfg, self.stage = cfg, stage
-        self.folder = run_folder(cfg) / stage
+        self.folder = run_folder(cfg) / (name or stage)
         self.state_file = self.folder / "state.pt"
         self.log_file = self.folder / "log.jsonl"
 
@@ -127,14 +127,17 @@ def _short(v):
     return float(f"{v:.6g}") if isinstance(v, float) else v
 
 
-def run_stage(cfg: Config, stage: str, job: Trainable, on_grid=None) -> Path:
+def run_stage(
+    cfg: Config, stage: str, job: Trainable, on_grid=None, name: str | None = None
+) -> Path:
     """Train `job` to the end of its stage, from wherever the last run stopped.
 
     Args:
         cfg (Config): the experiment; `getattr(cfg, stage)` holds steps and intervals.
-        stage (str): name of the stage and of its folder.
+        stage (str): name of the stage: its section of the settings.
         job (Trainable): networks, optimisers and the step.
         on_grid (Callable[[Path], None] | None): writes a sample grid to the given PNG path.
+        name (str | None): of the folder; None is the stage's.
 
     Returns:
         Path: the stage's folder.
@@ -142,7 +145,7 @@ def run_stage(cfg: Config, stage: str, job: Trainable, on_grid=None) -> Path:
     Raises:
         DD2Error: a state that does not fit, or a loss that is not finite (names step and preset).
     """
-    opts, run = getattr(cfg, stage), Run(cfg, stage)
+    opts, run = getattr(cfg, stage), Run(cfg, stage, name)
     first, seconds = run.resume(job)
     if cfg.dry_run:
         return _dry_run(cfg, run, job)

@@ -1,0 +1,90 @@
+"""The baselines DD2 is measured against (design §6): parallel sampling and DD1's pairs and loss."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dd2core.sampling import filter_logits, invert_cdf
+from dd2core.score import full_precision, nearest_code, posterior_mean
+from dd2core.teacher import Teacher
+
+T_END = 0.03  # DD1 integrates the ODE from t = 1 to here
+
+
+@torch.no_grad()
+def parallel_sample(
+    teacher: Teacher, labels: Tensor, noise: Tensor, cfg: float | None = None,
+    temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+) -> Tensor:
+    """"onestep*": every token from the teacher's own logits with no prefix, all at once.
+
+    Args:
+        labels (Tensor): (B,) int64.
+        noise (Tensor): uniform numbers (B, L).
+        cfg, temperature, top_k, top_p: as in `Teacher.log_probs`.
+
+    Returns:
+        Tensor: tokens (B, L).
+    """
+    logits = teacher.blank_logits(labels)
+    if teacher.is_guided(cfg):
+        uncond = teacher.blank_logits(torch.full_like(labels, teacher.num_classes))
+        logits = teacher.guide(logits, uncond, cfg, 0)
+    return invert_cdf(filter_logits(logits, temperature, top_k, top_p), noise.to(logits.device))
+
+
+def flow_to_token(log_p: Tensor, eps: Tensor, codebook: Tensor, euler_steps: int = 16) -> Tensor:
+    """DD1's map from noise to a token: dx/dt = (x − D_Φ)/t from t = 1 to 0.03 (design §6).
+
+    Args:
+        log_p (Tensor): log-probabilities of the codes, (..., V).
+        eps (Tensor): x at t = 1, (..., C).
+        codebook (Tensor): (V, C).
+        euler_steps (int): Euler steps, at least 16 for a faithful map.
+
+    Returns:
+        Tensor: int64, the code nearest to the last D_Φ, shape (...).
+    """
+    times = torch.linspace(1, T_END, euler_steps + 1, device=eps.device, dtype=eps.dtype)
+    x = eps
+    for t, t_next in zip(times[:-1], times[1:], strict=True):
+        d = posterior_mean(x, t.expand_as(x[..., :1]), log_p, codebook)
+        x = x + (t_next - t) * (x - d) / t
+    d = posterior_mean(x, times[-1].expand_as(x[..., :1]), log_p, codebook)
+    return nearest_code(d, codebook)
+
+
+@torch.no_grad()
+def dd1_pairs(
+    teacher: Teacher, labels: Tensor, eps: Tensor, cfg: float | None, euler_steps: int = 16
+) -> Tensor:
+    """Tokens (B, L) that DD1's map gives latents eps (B, L, C), along AR sampling."""
+
+    def choose(log_p: Tensor, span: slice) -> Tensor:
+        return flow_to_token(log_p, eps[:, span], teacher.codebook, euler_steps)
+
+    for tokens, _ in teacher.steps(labels, cfg, noise=torch.zeros(eps.shape[:2]), choose=choose):
+        pass
+    return tokens
+
+
+def dd1_loss(
+    x: Tensor, tokens: Tensor, codebook: Tensor, sharpness: float = 4.0, latent_weight: float = 1.0
+) -> Tensor:
+    """DD1's regression of (ε, tokens) pairs: cross-entropy on codes plus latent distance.
+
+    Args:
+        x (Tensor): the generator's output for ε, (B, L, C).
+        tokens (Tensor): the pairs' tokens, (B, L).
+        codebook (Tensor): (V, C).
+        sharpness (float): logits are −sharpness·‖x − c_j‖²/2.
+        latent_weight (float): weight of ‖x − c‖² (sum over C, mean over B and L).
+
+    Returns:
+        Tensor: scalar.
+    """
+    with full_precision(x.device):
+        logits = sharpness * (x @ codebook.T - 0.5 * codebook.square().sum(-1))  # (B, L, V)
+    cross_entropy = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+    distance = (x - codebook[tokens]).square().sum(-1).mean()
+    return cross_entropy + latent_weight * distance

@@ -1,0 +1,38 @@
+"""What the tests of the page share: a model to show, and a running server."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from app.main import DEFAULT_MODEL, launch
+from app.page import build_page
+from dd2core import load_pipeline
+from dd2core.folder import ASSETS
+
+
+def demo_pipe(request: pytest.FixtureRequest) -> Any:
+    """The shipped preset, or random weights of its kind while it is not trained yet."""
+    if (ASSETS / DEFAULT_MODEL / "config.json").is_file():
+        return load_pipeline(DEFAULT_MODEL, device="cpu")
+    return request.getfixturevalue("tiny_pipe")
+
+
+@contextmanager
+def serve(pipe: Any) -> Iterator[str]:
+    """The page of `pipe`, served in this process; gives its address."""
+    page = build_page(pipe)
+    _, url, _ = launch(page, server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    try:
+        yield url.rstrip("/")
+    finally:
+        page.close(verbose=False)
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

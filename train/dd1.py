@@ -1,0 +1,92 @@
+"""The DD1 baseline: `python -m train.dd1 preset=fashion-llamagen` (design §6).
+
+Pairs (ε, tokens) are generated once along AR sampling and kept in the run folder with the seconds
+they took; then the same generator class regresses them. `dd1.name=…` gives a sweep one folder per
+setting; the pairs are shared.
+"""
+
+import time
+
+import torch
+
+from dd2core.baselines import dd1_loss, dd1_pairs
+from dd2core.checkpoint import read_json, read_tensors, write_json, write_tensors
+from dd2core.ema import EMA
+from dd2core.sampling import gaussians
+from train import loop
+from train.build import load_score_model, load_teacher, load_tokens
+from train.config import Config, main, run_folder
+from train.data import batch_indices
+
+
+def load_pairs(cfg: Config, teacher, data) -> tuple[dict[str, torch.Tensor], float]:
+    """Latents' seeds, labels and tokens of the pairs, and the seconds that making them took."""
+    o, folder = cfg.dd1, run_folder(cfg) / "dd1-pairs"
+    path = folder / f"pairs-{o.pairs}-{o.euler_steps}-{o.cfg}.safetensors"
+    if path.exists():
+        return read_tensors(path), read_json(path.with_suffix(".json"))["seconds"]
+    labels = data.labels[torch.arange(o.pairs) % len(data.labels)]
+    since, tokens = time.perf_counter(), []
+    for i, part in enumerate(labels.split(o.pair_batch)):
+        eps = gaussians(len(part), teacher.num_tokens, teacher.code_dim, cfg.seed + 1000 + i)
+        with torch.autocast(teacher.device.type, torch.bfloat16, enabled=o.bf16):
+            tokens.append(dd1_pairs(teacher, part.to(teacher.device), eps.to(teacher.device),
+                                    o.cfg, o.euler_steps).cpu())
+    seconds = time.perf_counter() - since
+    pairs = {"labels": labels, "tokens": torch.cat(tokens)}
+    write_json(path.with_suffix(".json"), {"seconds": seconds, "pairs": o.pairs})
+    write_tensors(path, pairs)
+    print(f"dd1: {o.pairs} pairs in {seconds:.0f} s")
+    return pairs, seconds
+
+
+class DD1Job:
+    """Network, optimiser and step of the DD1 stage."""
+
+    def __init__(self, cfg: Config, teacher, pairs: dict[str, torch.Tensor]):
+        self.cfg, self.opts, self.teacher, self.pairs = cfg, cfg.dd1, teacher, pairs
+        score = run_folder(cfg) / "gts" / "score.safetensors"
+        self.model = load_score_model(cfg, teacher, score, self.opts.bf16)
+        self.ema = EMA(self.model, self.opts.ema)
+        self.networks = {"model": self.model, "ema": self.ema}
+        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+        t, o = teacher, self.opts
+        parts = range(0, o.pairs, o.pair_batch)
+        self.eps = torch.cat([
+            gaussians(min(o.pair_batch, o.pairs - a), t.num_tokens, t.code_dim,
+                      cfg.seed + 1000 + i) for i, a in enumerate(parts)
+        ])  # (pairs, L, C)
+
+    def step(self, i: int) -> dict[str, float]:
+        """One step; i from 0."""
+        o, optimizer, device = self.opts, self.optimizers["model"], self.teacher.device
+        pick = batch_indices(len(self.eps), o.batch, i, self.cfg.seed)
+        x = self.model.generate(self.eps[pick].to(device), self.pairs["labels"][pick].to(device))
+        tokens = self.pairs["tokens"][pick].to(device)
+        loss = dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
+        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
+        optimizer.step()
+        self.ema.update(self.model)
+        right = (self.teacher.quantise(x.detach()) == tokens).float().mean().item()
+        return {"loss": loss.item(), "right_tokens": right, "grad": norm.item()}
+
+
+def run(cfg: Config) -> None:
+    """Generate pairs, train, then write `dd1.safetensors`."""
+    device = loop.setup(cfg)
+    teacher = load_teacher(cfg, device)
+    pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device))
+    job = DD1Job(cfg, teacher, pairs)
+    folder = loop.run_stage(cfg, "dd1", job, name=cfg.dd1.name)
+    if cfg.dry_run:
+        return
+    write_tensors(folder / "dd1.safetensors", job.ema.module.state_dict(), torch.float16)
+    write_json(folder / "result.json", {"pair_seconds": seconds, "pairs": cfg.dd1.pairs})
+    print(f"dd1: {cfg.dd1.steps} steps done, weights in {folder}")
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,89 @@
+"""Assemble a model folder from a run: `python -m train.export preset=fashion-llamagen`.
+
+Writes runs/NAME/model, or `export=FOLDER`: networks, classifier, reference statistics, resolved
+settings and training logs. Stages that have not been run yet are left out. Weights are stored in
+float16, and the reported numbers are measured on what is stored.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dd2core.checkpoint import read_tensors, write_atomic, write_json, write_manifest, write_tensors
+from dd2core.folder import Model, SamplingDefaults, save_folder
+from train import loop
+from train.build import class_names, load_score_model, load_teacher
+from train.config import Config, main, run_folder
+from train.data import load_data, to_float
+from train.features import Classifier
+
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd")
+
+
+def export(cfg: Config, out: Path) -> Path:
+    """Write the model folder `out` and return it."""
+    run, device = run_folder(cfg), torch.device("cpu")
+    teacher = load_teacher(cfg, device)
+    scores = {}
+    for part in ("generator", "guidance"):
+        path = run / "csd" / f"{part}.safetensors"
+        scores[part] = load_score_model(cfg, teacher, path, False) if path.exists() else None
+    s = cfg.sampling
+    sampling = SamplingDefaults(s.cfg, s.temperature, s.top_k, s.top_p)
+    model = Model(cfg.name, cfg.family, class_names(cfg), sampling, teacher, scores["generator"],
+                  scores["guidance"], cfg.image_size)
+    extra = _classifier(cfg, run, out, len(model.class_names))
+    for stage in STAGES:
+        _copy_log(run / stage, out / "logs", stage)
+    save_folder(out, model, torch.float16, extra)
+    return out
+
+
+def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
+    path = run / "classifier" / "classifier.safetensors"
+    if not path.exists():
+        return {}
+    sizes = {"image_channels": cfg.channels, "width": cfg.classifier.width,
+             "features": cfg.classifier.features, "num_classes": classes}
+    model = Classifier(**sizes)
+    model.load_state_dict(read_tensors(path))
+    write_tensors(out / "classifier.safetensors", model.state_dict(), torch.float16)
+    _reference(cfg, model.eval(), out / "reference.npz")
+    return {"classifier": sizes}
+
+
+@torch.no_grad()
+def _reference(cfg: Config, model: Classifier, path: Path) -> None:
+    images = load_data(cfg).test_images
+    x = torch.cat([model.features(to_float(a)) for a in images.split(256)]).double().numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, mu=x.mean(0), sigma=np.cov(x, rowvar=False), n=len(x))
+
+
+def _copy_log(stage: Path, logs: Path, name: str) -> None:
+    if not (stage / "config.yaml").exists():
+        return
+    logs.mkdir(parents=True, exist_ok=True)
+    if (stage / "log.jsonl").exists():
+        write_atomic(logs / f"{name}.jsonl", (stage / "log.jsonl").read_bytes())
+    shutil.copy(stage / "config.yaml", logs / f"{name}.yaml")
+    result = stage / "result.json"
+    if result.exists():
+        write_json(logs / f"{name}.json", json.loads(result.read_text()))
+
+
+def run(cfg: Config) -> None:
+    """Export to `export=`, else to runs/NAME/model."""
+    loop.setup(cfg)
+    out = Path(cfg.export) if cfg.export else run_folder(cfg) / "model"
+    export(cfg, out)
+    write_manifest(out)
+    size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
+    print(f"export: {out}, {size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main(run)
