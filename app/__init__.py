@@ -8,7 +8,7 @@ Run it with `python app.py`. One idea per file:
     requests  raw input → a checked request, or one clear sentence
     runs      what one sampler painted and what it cost
     present   pictures, captions and the verdict as HTML; the grid as an image
-    picture   the image output of the endpoints
+    picture   image files for programs
     theme     colours, fonts and CSS
 
 Nothing is fetched from the network: Gradio's own analytics are off before it is imported.

@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 import torch
-from PIL import Image
 
 from app import present
+from app.picture import keep
 from app.requests import ALL_CLASSES, Request, check_sampler, read_request, refuse
 from app.runs import Run, Samplers, machine, speedup
 from dd2core import DD2Error
@@ -57,7 +57,7 @@ class Handlers:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-    ) -> Iterator[tuple[Image.Image, Image.Image | None, dict[str, Any]]]:
+    ) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
         """Paint the same classes with both samplers, as a stream: the one-step images are in the
         first message, the teacher's grow from message to message. Same arguments, same images.
 
@@ -83,8 +83,8 @@ class Handlers:
                 "teacher": None if teacher is None else teacher.numbers(),
                 **speedup(one, teacher),
             }
-            painted = None if teacher is None else present.grid(teacher.images)
-            yield present.grid(one.images), painted, numbers
+            painted = None if teacher is None else keep(present.grid(teacher.images))
+            yield keep(present.grid(one.images)), painted, numbers
 
     def generate(
         self,
@@ -96,7 +96,7 @@ class Handlers:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
-    ) -> tuple[Image.Image, dict[str, Any]]:
+    ) -> tuple[str, dict[str, Any]]:
         """Paint images with one sampler. Same arguments, same images.
 
         Args:
@@ -122,7 +122,7 @@ class Handlers:
             else:
                 *_, run = self.samplers.teacher(request, frames=1)
         numbers = {"sampler": sampler} | self._numbers(request) | run.numbers()
-        return present.grid(run.images), numbers
+        return keep(present.grid(run.images)), numbers
 
     def _both(self, request: Request) -> Iterator[tuple[Run, Run | None]]:
         """The one-step run at once, then again beside each state of the teacher's."""

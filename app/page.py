@@ -6,7 +6,6 @@ import gradio as gr
 
 from app import present
 from app.handlers import Handlers
-from app.picture import Picture
 from app.requests import ALL_CLASSES, MAX_SEED, SAMPLERS
 from app.runs import machine
 
@@ -88,9 +87,8 @@ def _settings(pipe: Any) -> list[gr.components.Component]:
     """Guidance, temperature, top-k, top-p, at the preset's values."""
     preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
     with gr.Row():
-        most = max(4.0, 2 * preset.cfg)
         cfg = gr.Slider(
-            0, most, value=preset.cfg, step=0.05, label="Guidance", info="Higher: truer to the class"
+            0, 10, value=preset.cfg, step=0.05, label="Guidance", info="More: truer to the class"
         )
         temperature = gr.Slider(
             0.1, 2, value=preset.temperature, step=0.05, label="Temperature", info="1: as trained"
@@ -154,8 +152,8 @@ def _connect(handlers: Handlers, inputs: list, buttons: dict, outputs: list) -> 
 def _publish(handlers: Handlers, inputs: list) -> None:
     """The endpoints for programs, `/compare` and `/generate`."""
     sampler = gr.Dropdown(list(SAMPLERS), value="one_step", label="Sampler", visible=False)
-    one = Picture(format="png", label="One step", visible=False)
-    teacher = Picture(format="png", label="Teacher", visible=False)
+    one = gr.Image(format="png", label="One step", visible=False)
+    teacher = gr.Image(format="png", label="Teacher", visible=False)
     numbers = gr.JSON(label="Numbers", visible=False)
     door = gr.Button(visible=False)
     shared = {"preprocess": False, "show_progress": "hidden", **ONE_AT_A_TIME}

@@ -1,27 +1,21 @@
-"""An image output for programs whose file is never rewritten.
+"""Image files for programs, never rewritten.
 
-Gradio names the file of an image by its content and writes it again whenever the same image comes
-back: each message of `/compare` repeats the one-step images, and each client with the same seed
-gets the same ones. Whoever is downloading at that moment gets half a file.
+Left to itself, Gradio names the file of an image by its content and writes it again whenever the
+same image comes back: each message of `/compare` repeats the one-step images, and all callers
+with one seed get the same ones. Whoever is downloading at that moment would get half a file.
 """
 
 import tempfile
 from pathlib import Path
 
-import gradio as gr
-from gradio.components.image import ImageData
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 
-class Picture(gr.Image):
-    """`gr.Image` as an output of Pillow images, put into the cache by an atomic rename, once."""
-
-    is_template = True  # for the browser it is a plain image
-
-    def postprocess(self, value: Image.Image | None) -> ImageData | None:
-        if value is None:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "image.png")
-            value.save(path)
-            return super().postprocess(self.move_resource_to_block_cache(path))
+def keep(image: Image.Image) -> str:
+    """Path of `image` in Gradio's cache, put there by an atomic rename unless it is there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "image.png")
+        image.save(path)
+        return save_file_to_cache(path, get_upload_folder())

@@ -24,10 +24,12 @@ THEME = gr.themes.Default(
 )
 
 CSS = """
-.gradio-container { max-width: 1080px !important; margin-inline: auto !important; }
+.gradio-container { max-width: min(1080px, 100%) !important; margin-inline: auto !important; }
+.gradio-container > .main, .main > .wrap, .wrap > .contain { min-width: 0; max-width: 100%; }
 @media (max-width: 480px) { .gradio-container > .main { padding: 16px !important; } }
 .dd2-flush .html-container { padding: 0 !important; }
-.dd2-head h1 { font-size: 1.7rem; text-wrap: balance; font-weight: 650; letter-spacing: -0.01em; margin: 0 0 .3rem; }
+.dd2-head h1 { font-size: 1.7rem; font-weight: 650; letter-spacing: -.01em; margin: 0 0 .3rem;
+  text-wrap: balance; }
 .dd2-head p { color: var(--body-text-color-subdued); font-size: 1rem; margin: 0; max-width: 46rem; }
 
 .dd2-verdict { min-height: 6.4rem; display: flex; flex-direction: column; justify-content: center;
@@ -64,6 +66,5 @@ div.dd2-tile { border: 1px dashed var(--border-color-primary); }
 .dd2-costs .dd2-main * { color: var(--body-text-color); font-weight: 600; font-size: 1rem; }
 .dd2-machine { text-align: center; font-size: .85rem; margin: 0;
   color: var(--body-text-color-subdued); overflow-wrap: anywhere; }
-.dd2-code, .dd2-code * { min-width: 0; }
 .dd2-code pre { max-width: 100%; overflow-x: auto; }
 """

@@ -1,19 +1,27 @@
 """Putting the parts of an experiment together from its settings and its run folder."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dd2core.checkpoint import load_strict, read_json, read_tensors, write_tensors
+from dd2core.checkpoint import (
+    load_strict,
+    read_json,
+    read_tensors,
+    sha256,
+    write_json,
+    write_tensors,
+)
 from dd2core.errors import DD2Error
 from dd2core.llamagen import LlamaGenTeacher, LlamaGenTransformer, TransformerConfig
 from dd2core.model import ConditionalScoreModel
-from dd2core.teacher import Teacher
+from dd2core.teacher import Teacher, scaled_codebook
 from dd2core.tokenizer import VQTokenizer
 from train.config import Config, run_folder
-from train.data import Data, load_data, to_float
+from train.data import load_data, to_float
 
 
 @dataclass(frozen=True)
@@ -41,18 +49,26 @@ def load_tokenizer(cfg: Config, device: torch.device) -> VQTokenizer:
     from train.tokenizer import vq_config
 
     model = VQTokenizer(vq_config(cfg))
-    path = run_folder(cfg) / "tokenizer" / "tokenizer.safetensors"
-    load_strict(model, read_tensors(path), str(path))
+    _load(cfg, model, run_folder(cfg) / "tokenizer" / "tokenizer.safetensors")
     return model.requires_grad_(False).eval().to(device)
+
+
+def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
+    if cfg.dry_run and not path.exists():
+        print(f"dry run: {path.name} is not there yet, random weights stand in for it")
+        return
+    load_strict(model, read_tensors(path), str(path))
 
 
 @torch.no_grad()
 def load_tokens(cfg: Config, tokenizer: VQTokenizer, device: torch.device) -> TokenData:
     """The tokens of the data set: extracted once and cached in the run folder."""
-    from dd2core.checkpoint import sha256
-
     folder = run_folder(cfg)
     path = folder / "tokens" / "tokens.safetensors"
+    if cfg.dry_run and not path.exists():
+        v, classes = tokenizer.cfg, len(class_names(cfg))
+        x, y = torch.randint(v.num_codes, (4096, v.grid**2)), torch.randint(classes, (4096,))
+        return TokenData(x, y, x[:256], y[:256])
     key = sha256(folder / "tokenizer" / "tokenizer.safetensors")
     if path.exists():
         cached = read_tensors(path)
@@ -78,12 +94,12 @@ def encode_all(tokenizer: VQTokenizer, images: Tensor, device: torch.device) -> 
 def class_names(cfg: Config) -> list[str]:
     """Names of the classes, as the data stage wrote them beside the tokens."""
     path = run_folder(cfg) / "tokens" / "classes.json"
-    if not path.exists():
-        from dd2core.checkpoint import write_json
-
-        data: Data = load_data(cfg)
-        write_json(path, {"class_names": data.class_names})
-    return read_json(path)["class_names"]
+    if path.exists():
+        return read_json(path)["class_names"]
+    names = load_data(cfg).class_names
+    if not cfg.dry_run:
+        write_json(path, {"class_names": names})
+    return names
 
 
 def new_transformer(cfg: Config, tokenizer: VQTokenizer, num_classes: int) -> LlamaGenTransformer:
@@ -96,8 +112,6 @@ def new_transformer(cfg: Config, tokenizer: VQTokenizer, num_classes: int) -> Ll
         )
     sizes = TransformerConfig(s.depth, s.width, s.heads, s.hidden, v.grid, v.num_codes, v.code_dim,
                               num_classes, s.token_input)
-    from dd2core.teacher import scaled_codebook
-
     return LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
 
 
@@ -109,8 +123,7 @@ def load_teacher(cfg: Config, device: torch.device) -> Teacher:
     """
     tokenizer = load_tokenizer(cfg, torch.device("cpu"))
     transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
-    path = run_folder(cfg) / "teacher" / "teacher.safetensors"
-    load_strict(transformer, read_tensors(path), str(path))
+    _load(cfg, transformer, run_folder(cfg) / "teacher" / "teacher.safetensors")
     return LlamaGenTeacher(tokenizer, transformer).to(device)
 
 
@@ -125,8 +138,10 @@ def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalSco
     return model.to(teacher.device)
 
 
-def load_score_model(cfg: Config, teacher: Teacher, path, bf16: bool) -> ConditionalScoreModel:
+def load_score_model(
+    cfg: Config, teacher: Teacher, path: Path, bf16: bool
+) -> ConditionalScoreModel:
     """`new_score_model` with the weights in `path`."""
     model = new_score_model(cfg, teacher, bf16)
-    load_strict(model, read_tensors(path), str(path))
+    _load(cfg, model, path)
     return model

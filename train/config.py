@@ -144,6 +144,19 @@ class Evaluate:
 
 
 @dataclass
+class Benchmark:
+    """Timing of the samplers (`train.benchmark`)."""
+
+    batches: list[int] = field(default_factory=lambda: [1, 8, 64])  # images per call
+    repeats: int = 7  # rounds; each times every sampler once, the median is kept
+    starts: list[int] = field(default_factory=list)  # refine: also time it from these steps on
+    cfg: float | None = None  # teacher's guidance; None is the preset's
+    bf16: bool = False  # autocast of both samplers to bfloat16
+    seed: int = 0  # of latents and noise
+    model: str | None = None  # model folder; None is as in `Evaluate`
+
+
+@dataclass
 class Sampling:
     """The teacher's default sampling settings, stored with the model."""
 
@@ -168,6 +181,7 @@ class Config:
     out: str | None = None  # folder of the run; None is runs/NAME
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     tensorboard: bool = False  # also write TensorBoard files
+    skip: str | None = None  # stages that train.all leaves out, separated by commas
     dry_run: bool = False  # print sizes and one step's cost, write nothing
     tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
     teacher: TeacherStage = field(default_factory=TeacherStage)
@@ -177,6 +191,7 @@ class Config:
     dd1: DD1Stage = field(default_factory=DD1Stage)
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    benchmark: Benchmark = field(default_factory=Benchmark)
     sampling: Sampling = field(default_factory=Sampling)
 
 

@@ -3,10 +3,13 @@
 Guidance network and generator start from the GTS network; what is kept is the average of G.
 """
 
+from pathlib import Path
+
 import torch
 from PIL import Image
 
 from dd2core.checkpoint import write_json, write_tensors
+from dd2core.errors import DD2Error
 from dd2core.images import grid_image
 from dd2core.sampling import gaussians
 from dd2core.schedule import add_noise
@@ -24,8 +27,6 @@ def csd_options(o) -> CSDOptions:
     Raises:
         DD2Error: an unknown form.
     """
-    from dd2core.errors import DD2Error
-
     if o.form not in ("sid", "dmd"):
         raise DD2Error(f"csd.form={o.form} is unknown: use sid or dmd.")
     return CSDOptions(o.times, o.t_min, o.t_max, o.cfg, o.chunk, o.bf16, o.form, o.alpha,
@@ -57,8 +58,14 @@ class CSDJob:
         eps = torch.randn(o.batch, self.teacher.num_tokens, self.teacher.code_dim, device=device)
         return self.trainer.step(eps, self.data.labels[pick].to(device))
 
+    def snapshot(self, path: Path) -> None:
+        """A grid of samples, and beside it the average of G at this step."""
+        self.grid(path)
+        weights = path.with_name(path.stem.replace("grid", "generator") + ".safetensors")
+        write_tensors(weights, self.trainer.ema.module.state_dict(), torch.float16)
+
     @torch.no_grad()
-    def grid(self, path) -> None:
+    def grid(self, path: Path) -> None:
         """PNG of G, D_Φ and D_ψ on fixed noise: three rows of images."""
         teacher, o, n = self.teacher, self.trainer.o, 10
         labels = (torch.arange(n) % teacher.num_classes).to(teacher.device)
@@ -80,7 +87,7 @@ def run(cfg: Config) -> None:
     teacher = load_teacher(cfg, device)
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = CSDJob(cfg, teacher, data)
-    folder = loop.run_stage(cfg, "csd", job, job.grid)
+    folder = loop.run_stage(cfg, "csd", job, job.snapshot)
     if cfg.dry_run:
         return
     write_tensors(folder / "generator.safetensors", job.trainer.ema.module.state_dict(),

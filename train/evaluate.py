@@ -7,6 +7,7 @@ PNG into the run folder. Samplers: teacher, one_step, refine, parallel; the floo
 """
 
 import dataclasses
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -103,6 +104,28 @@ def _floor(pipe: Pipeline, o, data: Data):
     return images, tokens, labels, {"passes": 0}
 
 
+def training_minutes(cfg: Config) -> float | None:
+    """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, and CSD
+    or DD1 up to the evaluated step. None if the logs are not in the run folder."""
+    o, run = cfg.evaluate, run_folder(cfg)
+    if o.sampler != "one_step":
+        return None
+    weights = Path(o.weights) if o.weights else run / "csd" / "generator.safetensors"
+    log, gts = weights.parent / "log.jsonl", run / "gts" / "log.jsonl"
+    if not (log.exists() and gts.exists()):
+        return None
+    step = weights.stem.rpartition("-")[2]
+    last = int(step) if step.isdigit() else float("inf")
+    seconds = sum(
+        max((r["seconds"] for r in map(json.loads, f.read_text().splitlines())
+             if r["step"] <= limit), default=0.0)
+        for f, limit in ((gts, float("inf")), (log, last))
+    )
+    result = weights.parent / "result.json"
+    pairs = read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
+    return (seconds + pairs) / 60
+
+
 @torch.no_grad()
 def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data) -> tuple[dict, Tensor]:
     """All numbers of one sampler, and its images."""
@@ -121,7 +144,7 @@ def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data) -> 
         "token_entropy": a.entropy, **cost,
         "teacher_settings": {"cfg": scale, "temperature": o.temperature, "top_k": o.top_k,
                              "top_p": o.top_p},
-        "seed": o.seed, "reference": f"{len(data.test_images)} test images",
+        "training_minutes": training_minutes(cfg), "seed": o.seed, "reference": f"{len(data.test_images)} test images",
         "extractor": "penultimate features of classifier.safetensors",
         "command": "python -m train.evaluate " + shlex.join(sys.argv[1:]),
     }

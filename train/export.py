@@ -1,8 +1,8 @@
 """Assemble a model folder from a run: `python -m train.export preset=fashion-llamagen`.
 
 Writes runs/NAME/model, or `export=FOLDER`: networks, classifier, reference statistics, resolved
-settings and training logs. Stages that have not been run yet are left out. Weights are stored in
-float16, and the reported numbers are measured on what is stored.
+settings, training logs and whatever has been measured so far. Stages that have not been run yet are
+left out. Weights are stored in float16, and the reported numbers are measured on what is stored.
 """
 
 import json
@@ -38,8 +38,16 @@ def export(cfg: Config, out: Path) -> Path:
     extra = _classifier(cfg, run, out, len(model.class_names))
     for stage in STAGES:
         _copy_log(run / stage, out / "logs", stage)
+    _copy_results(run, out / "results")
     save_folder(out, model, torch.float16, extra)
     return out
+
+
+def _copy_results(run: Path, out: Path) -> None:
+    files = [*(run / "evaluate").glob("*.json"), *(run / "evaluate").glob("*.png"),
+             *run.glob("benchmark.json")]
+    for path in files:
+        write_atomic(out / path.name, path.read_bytes())
 
 
 def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:

@@ -136,7 +136,8 @@ def run_stage(
         cfg (Config): the experiment; `getattr(cfg, stage)` holds steps and intervals.
         stage (str): name of the stage: its section of the settings.
         job (Trainable): networks, optimisers and the step.
-        on_grid (Callable[[Path], None] | None): writes a sample grid to the given PNG path.
+        on_grid (Callable[[Path], None] | None): writes a sample grid to the given PNG path,
+            every `grid_every` steps.
         name (str | None): of the folder; None is the stage's.
 
     Returns:

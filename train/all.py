@@ -1,0 +1,47 @@
+"""Every stage of a preset, in order: `python -m train.all preset=fashion-llamagen`.
+
+Each stage runs in a process of its own and resumes where it stopped, so the same command again
+carries on; a finished stage costs seconds. `skip=evaluate` leaves stages out.
+"""
+
+import subprocess
+import sys
+import time
+
+from dd2core.errors import DD2Error
+from train.config import Config, main, run_folder
+
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "export", "evaluate")
+SAMPLERS = ("tokenizer", "teacher", "one_step")
+
+
+def commands(words: list[str]) -> list[list[str]]:
+    """The command lines of all stages, given the words of this one."""
+    out = []
+    for stage in STAGES:
+        if stage == "evaluate":
+            out += [["evaluate", *words, f"evaluate.sampler={name}"] for name in SAMPLERS]
+        else:
+            out.append([stage, *words])
+    return out
+
+
+def run(cfg: Config) -> None:
+    """Run the stages one after the other; stops at the first that fails."""
+    skip = set(cfg.skip.split(",")) if cfg.skip else set()
+    if skip - set(STAGES):
+        raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(STAGES)}.")
+    start = time.perf_counter()
+    for stage, *args in commands(sys.argv[1:]):
+        if stage in skip or (cfg.dry_run and stage in ("export", "evaluate")):
+            continue
+        since = time.perf_counter()
+        code = subprocess.run([sys.executable, "-m", f"train.{stage}", *args]).returncode
+        if code:
+            sys.exit(code)
+        print(f"all: {stage} took {(time.perf_counter() - since) / 60:.1f} min", flush=True)
+    print(f"all: {(time.perf_counter() - start) / 60:.1f} min, results in {run_folder(cfg)}")
+
+
+if __name__ == "__main__":
+    main(run)
