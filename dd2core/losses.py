@@ -88,11 +88,11 @@ def csd_loss_dmd(
 ) -> Tensor:
     """CSD in DMD form: a surrogate whose gradient in x is sg (D_ψ − D_Φ)/ω (design §4 (7)).
 
-    Arguments as in `csd_loss_sid`. The value is ½‖(D_ψ − D_Φ)/ω‖²'s distance proxy: only its
-    gradient means anything.
+    Arguments as in `csd_loss_sid`; neither D is differentiated.
 
     Returns:
-        Tensor: scalar; its gradient in x_i is the mean over S of (D_ψ − D_Φ)/ω, over B·L.
+        Tensor: scalar whose value means nothing; its gradient in x_i is the mean over S of
+        (D_ψ − D_Φ)/ω, divided by B·L.
     """
     with torch.no_grad():
         x_t = add_noise(x, eps, t)

@@ -144,7 +144,8 @@ def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data) -> 
         "token_entropy": a.entropy, **cost,
         "teacher_settings": {"cfg": scale, "temperature": o.temperature, "top_k": o.top_k,
                              "top_p": o.top_p},
-        "training_minutes": training_minutes(cfg), "seed": o.seed, "reference": f"{len(data.test_images)} test images",
+        "training_minutes": training_minutes(cfg), "seed": o.seed,
+        "reference": f"{len(data.test_images)} test images",
         "extractor": "penultimate features of classifier.safetensors",
         "command": "python -m train.evaluate " + shlex.join(sys.argv[1:]),
     }

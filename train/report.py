@@ -1,12 +1,17 @@
 """The results tables of the README, made from files: `python -m train.report preset=NAME`.
 
 Reads `assets/NAME/results/*.json`, which `train.evaluate` and `train.benchmark` wrote, and rewrites
-the part of README.md between the two marker lines. No number is typed in.
+the part of README.md between the two marker lines. No number is typed in. Also writes the picture
+`assets/NAME/comparison.png`.
 """
 
+import io
+import json
 from pathlib import Path
 
-from dd2core.checkpoint import read_json, write_atomic
+from PIL import Image, ImageDraw, ImageFont
+
+from dd2core.checkpoint import read_json, write_atomic, write_manifest
 from dd2core.errors import DD2Error
 from train.config import ROOT, Config, main
 
@@ -76,9 +81,40 @@ def commands(results: Path) -> str:
     return "\n".join(["```", *dict.fromkeys(r["command"] for r in found if "command" in r), "```"])
 
 
+def training_table(logs: Path) -> str:
+    """Markdown table of what each stage took, by its log."""
+    rows = ["| stage | steps | images | minutes |", "|" + " --- |" * 4]
+    total = 0.0
+    for stage in ("tokenizer", "classifier", "teacher", "gts", "csd"):
+        path = logs / f"{stage}.jsonl"
+        if path.exists():
+            last = json.loads(path.read_text().splitlines()[-1])
+            total += last["seconds"] / 60
+            rows.append(f"| {stage} | {last['step']:,} | {last['images']:,} | "
+                        f"{last['seconds'] / 60:.0f} |")
+    return "\n".join([*rows, f"| all | | | {total:.0f} |"])
+
+
+def comparison(results: Path, out: Path) -> None:
+    """One picture: the teacher's first samples left, the one-step generator's right."""
+    left, right = (Image.open(results / f"{name}.png") for name in ("teacher", "one_step"))
+    gap, head = 24, 26
+    canvas = Image.new("RGB", (left.width + gap + right.width, left.height + head), "white")
+    draw = ImageDraw.Draw(canvas)
+    names = ("AR teacher: 49 passes", "DD2: one pass")
+    for x, picture, name in zip((0, left.width + gap), (left, right), names, strict=True):
+        canvas.paste(picture, (x, head))
+        draw.text((x, 4), name, fill="black", font=ImageFont.load_default(16))
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG")
+    write_atomic(out, buffer.getvalue())
+
+
 def section(results: Path) -> str:
     """Everything between the marker lines."""
     parts = [quality_table(results), commands(results)]
+    parts += ["What training took (2 CPU cores, shared with other work):",
+              training_table(results.parent / "logs")]
     if table := guidance_table(results):
         parts += ["The teacher by guidance scale:", table]
     if table := speed_table(results):
@@ -94,6 +130,8 @@ def run(cfg: Config) -> None:
         raise DD2Error(f"README.md has no lines {BEGIN} and {END}: put them where results go.")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
+    comparison(results, results.parent / "comparison.png")
+    write_manifest(results.parent)
     write_atomic(readme, f"{before}{BEGIN}\n{section(results)}\n{END}{after}".encode())
     print(f"report: README.md now shows {results}")
 
