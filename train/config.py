@@ -152,7 +152,6 @@ class Benchmark:
     starts: list[int] = field(default_factory=list)  # refine: also time it from these steps on
     cfg: float | None = None  # teacher's guidance; None is the preset's
     bf16: bool = False  # autocast of both samplers to bfloat16
-    seed: int = 0  # of latents and noise
     model: str | None = None  # model folder; None is as in `Evaluate`
 
 
@@ -178,6 +177,7 @@ class Config:
     seed: int = 0  # of everything
     device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
     threads: int | None = None  # CPU threads; None leaves torch's choice
+    processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
     out: str | None = None  # folder of the run; None is runs/NAME
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     tensorboard: bool = False  # also write TensorBoard files

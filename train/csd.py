@@ -19,6 +19,7 @@ from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
 from train.config import Config, main, run_folder
 from train.data import batch_indices, to_uint8
+from train.distributed import average_gradients, is_main, share
 
 
 def csd_options(o) -> CSDOptions:
@@ -46,7 +47,8 @@ class CSDJob:
         self.optimizers = {"generator": loop.adam(generator, self.opts),
                            "guidance": loop.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
-                                  self.optimizers["guidance"], csd_options(self.opts))
+                                  self.optimizers["guidance"], csd_options(self.opts),
+                                  average_gradients)
         self.networks = {"generator": generator, "guidance": guidance, "ema": self.trainer.ema}
 
     def step(self, i: int) -> dict[str, float]:
@@ -54,8 +56,8 @@ class CSDJob:
         o, device = self.opts, self.teacher.device
         loop.set_lr(self.optimizers["generator"], o.lr * loop.schedule(i, o))
         loop.set_lr(self.optimizers["guidance"], o.lr_guidance * loop.schedule(i, o))
-        pick = batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed)
-        eps = torch.randn(o.batch, self.teacher.num_tokens, self.teacher.code_dim, device=device)
+        pick = share(batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed))
+        eps = torch.randn(len(pick), self.teacher.num_tokens, self.teacher.code_dim, device=device)
         return self.trainer.step(eps, self.data.labels[pick].to(device))
 
     def snapshot(self, path: Path) -> None:
@@ -88,7 +90,7 @@ def run(cfg: Config) -> None:
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = CSDJob(cfg, teacher, data)
     folder = loop.run_stage(cfg, "csd", job, job.snapshot)
-    if cfg.dry_run:
+    if cfg.dry_run or not is_main():
         return
     write_tensors(folder / "generator.safetensors", job.trainer.ema.module.state_dict(),
                   torch.float16)

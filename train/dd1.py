@@ -17,6 +17,7 @@ from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
 from train.config import Config, main, run_folder
 from train.data import batch_indices
+from train.distributed import is_main, share
 
 
 def load_pairs(cfg: Config, teacher, data) -> tuple[dict[str, torch.Tensor], float]:
@@ -59,19 +60,15 @@ class DD1Job:
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
-        o, optimizer, device = self.opts, self.optimizers["model"], self.teacher.device
-        pick = batch_indices(len(self.eps), o.batch, i, self.cfg.seed)
+        o, device = self.opts, self.teacher.device
+        pick = share(batch_indices(len(self.eps), o.batch, i, self.cfg.seed))
         x = self.model.generate(self.eps[pick].to(device), self.pairs["labels"][pick].to(device))
         tokens = self.pairs["tokens"][pick].to(device)
         loss = dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
-        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
-        optimizer.step()
+        norm = loop.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         right = (self.teacher.quantise(x.detach()) == tokens).float().mean().item()
-        return {"loss": loss.item(), "right_tokens": right, "grad": norm.item()}
+        return {"loss": loss.item(), "right_tokens": right, "grad": norm}
 
 
 def run(cfg: Config) -> None:
@@ -81,7 +78,7 @@ def run(cfg: Config) -> None:
     pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device))
     job = DD1Job(cfg, teacher, pairs)
     folder = loop.run_stage(cfg, "dd1", job, name=cfg.dd1.name)
-    if cfg.dry_run:
+    if cfg.dry_run or not is_main():
         return
     write_tensors(folder / "dd1.safetensors", job.ema.module.state_dict(), torch.float16)
     write_json(folder / "result.json", {"pair_seconds": seconds, "pairs": cfg.dd1.pairs})

@@ -13,6 +13,7 @@ from train import loop
 from train.build import load_teacher, load_tokens, new_score_model
 from train.config import Config, main
 from train.data import batch_indices
+from train.distributed import is_main, share
 
 
 def score_options(stage) -> ScoreOptions:
@@ -33,17 +34,13 @@ class GTSJob:
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0. Odd steps give the prefix as code vectors (design §3)."""
-        o, optimizer, device = self.opts, self.optimizers["model"], self.teacher.device
-        pick = batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed)
+        o, device = self.opts, self.teacher.device
+        pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
         loss = gts_step_loss(self.model, self.teacher, tokens, labels, self.options, i % 2 == 1)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
-        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
-        optimizer.step()
+        norm = loop.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
-        return {"loss": loss.item(), "grad": norm.item()}
+        return {"loss": loss.item(), "grad": norm}
 
 
 @torch.no_grad()
@@ -66,7 +63,7 @@ def run(cfg: Config) -> None:
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = GTSJob(cfg, teacher, data)
     folder = loop.run_stage(cfg, "gts", job)
-    if cfg.dry_run:
+    if cfg.dry_run or not is_main():
         return
     loss = held_out_loss(job.ema.module, teacher, data, job.options, cfg.seed)
     write_tensors(folder / "score.safetensors", job.ema.module.state_dict())

@@ -12,11 +12,13 @@ from typing import Protocol
 
 import torch
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dd2core.checkpoint import load_state, load_strict, save_state, write_atomic
+from dd2core.device import pick_device
 from dd2core.errors import DD2Error
+from train import distributed
 from train.config import Config, Stage, run_folder
 
 
@@ -54,18 +56,33 @@ def adam(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr=stage.lr, betas=(stage.beta1, stage.beta2))
 
 
+def optimise(
+    loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, i: int
+) -> float:
+    """Backward, averaging over processes, clipping, learning rate of step i, optimiser step.
+
+    Returns:
+        float: gradient norm before clipping.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    distributed.average_gradients(module)
+    norm = nn.utils.clip_grad_norm_(module.parameters(), stage.clip)
+    set_lr(optimizer, stage.lr * schedule(i, stage))
+    optimizer.step()
+    return norm.item()
+
+
 def setup(cfg: Config) -> torch.device:
-    """Seed torch, set threads and return the device.
+    """Seed torch, set threads, join torchrun's group if there is one, and return the device.
 
     Raises:
         DD2Error: the device is unknown or is not on this machine.
     """
-    from dd2core.device import pick_device
-
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
-    return pick_device(cfg.device)
+    return distributed.start(pick_device(cfg.device))
 
 
 class Run:
@@ -150,16 +167,20 @@ def run_stage(
     first, seconds = run.resume(job)
     if cfg.dry_run:
         return _dry_run(cfg, run, job)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.trim_log(first)
-    run.save_config()
-    board = _tensorboard(run) if cfg.tensorboard else None
+    main = distributed.is_main()
+    if main:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.trim_log(first)
+        run.save_config()
+    board = _tensorboard(run) if cfg.tensorboard and main else None
     bar = tqdm(range(first, opts.steps), desc=f"{cfg.name} {stage}", initial=first,
-               total=opts.steps, mininterval=2.0, dynamic_ncols=True)
+               total=opts.steps, mininterval=2.0, dynamic_ncols=True, disable=not main)
     since = time.perf_counter()
     for i in bar:
         metrics = seeded_step(cfg, job, i)
         done = i + 1
+        if not main:
+            continue
         if done % opts.log_every == 0 or done == opts.steps:
             now = seconds + time.perf_counter() - since
             run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
@@ -175,8 +196,8 @@ def run_stage(
 
 def seeded_step(cfg: Config, job: Trainable, i: int) -> dict[str, float]:
     """`job.step(i)` with torch's generators seeded from (seed, i); checks that it is finite."""
-    torch.manual_seed(cfg.seed * 1_000_003 + i)
-    metrics = job.step(i)
+    torch.manual_seed((cfg.seed * 1_000_003 + i) * 4096 + distributed.rank())
+    metrics = distributed.average(job.step(i), _device(job))
     bad = [k for k, v in metrics.items() if v != v or v in (float("inf"), float("-inf"))]
     if bad:
         raise DD2Error(
@@ -184,6 +205,10 @@ def seeded_step(cfg: Config, job: Trainable, i: int) -> dict[str, float]:
             "rate; the last saved state is untouched."
         )
     return metrics
+
+
+def _device(job: Trainable) -> torch.device:
+    return next(p.device for m in job.networks.values() for p in m.parameters())
 
 
 def _tensorboard(run: Run):

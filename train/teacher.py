@@ -13,6 +13,7 @@ from train import loop
 from train.build import TokenData, class_names, load_tokenizer, load_tokens, new_transformer
 from train.config import Config, main
 from train.data import batch_indices
+from train.distributed import is_main, share
 
 
 class TeacherJob:
@@ -27,8 +28,8 @@ class TeacherJob:
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
-        o, optimizer = self.opts, self.optimizers["model"]
-        pick = batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed)
+        o = self.opts
+        pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens = self.data.tokens[pick].to(self.device)  # (B, L)
         labels = self.data.labels[pick].to(self.device)  # (B,)
         drop = torch.rand(labels.shape, device=self.device) < o.class_dropout
@@ -36,13 +37,9 @@ class TeacherJob:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
             logits = self.model(tokens, labels)  # (B, L, V)
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
-        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
-        optimizer.step()
+        norm = loop.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
-        return {"loss": loss.item(), "grad": norm.item()}
+        return {"loss": loss.item(), "grad": norm}
 
 
 @torch.no_grad()
@@ -62,7 +59,7 @@ def run(cfg: Config) -> None:
     data, names = load_tokens(cfg, tokenizer, device), class_names(cfg)
     job = TeacherJob(cfg, new_transformer(cfg, tokenizer.cpu(), len(names)), data, device)
     folder = loop.run_stage(cfg, "teacher", job)
-    if cfg.dry_run:
+    if cfg.dry_run or not is_main():
         return
     best = job.ema.module.eval()
     nats = cross_entropy(best, data.test_tokens, data.test_labels, device)

@@ -13,6 +13,7 @@ from dd2core.tokenizer import VQConfig, VQTokenizer
 from train import loop
 from train.config import Config, main
 from train.data import Data, batch_indices, load_data, to_float
+from train.distributed import single_process
 
 
 def vq_config(cfg: Config) -> VQConfig:
@@ -45,18 +46,14 @@ class TokenizerJob:
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
-        o, optimizer = self.opts, self.optimizers["model"]
+        o = self.opts
         images = self.batch(i)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
             recon, tokens, codebook_loss, commitment = self.model(images)
         error = recon.float() - images
         l1, l2 = error.abs().mean(), error.square().mean()
         loss = o.l1 * l1 + o.l2 * l2 + codebook_loss + o.commitment * commitment
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), o.clip)
-        loop.set_lr(optimizer, o.lr * loop.schedule(i, o))
-        optimizer.step()
+        loop.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         used = self.revive(i, images, tokens)
         return {"loss": loss.item(), "mse": l2.item(), "l1": l1.item(),
@@ -81,6 +78,7 @@ class TokenizerJob:
 def run(cfg: Config) -> None:
     """Train, then write `tokenizer.safetensors` and its measured reconstruction error."""
     device, data = loop.setup(cfg), load_data(cfg)
+    single_process("tokenizer")
     job = TokenizerJob(cfg, data, device)
     folder = loop.run_stage(cfg, "tokenizer", job)
     if cfg.dry_run:

@@ -1,0 +1,229 @@
+"""Time the samplers: `python -m train.benchmark preset=fashion-llamagen threads=2`.
+
+Teacher (guided, KV cache), one step, decoding and, where the tests are at hand, the plain sampler
+that the teacher must not be slower than. Samplers take turns, so that a drift of the machine hits
+all alike; warm-up is excluded, the device synchronised, the median kept. Prints a table and writes
+`runs/NAME/benchmark.json`.
+"""
+
+import os
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from dd2core.checkpoint import write_json
+from dd2core.device import synchronise
+from dd2core.errors import DD2Error
+from dd2core.llamagen import LlamaGenTeacher
+from dd2core.pipeline import Pipeline, check_count, load_pipeline
+from dd2core.sampling import gaussians, uniforms
+from train import loop
+from train.config import Benchmark, Config, main, run_folder
+from train.data import to_uint8
+from train.evaluate import model_folder
+
+Samplers = dict[str, Callable[[], Tensor]]
+MIN_SECONDS = 0.05  # one reading lasts at least this: fast samplers are called several times
+
+
+def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
+    """What is timed for n images, by name; all return tokens but `decode`.
+
+    The teacher runs without temperature, top-k and top-p, which could only slow it down.
+    """
+    teacher, generator = pipe.teacher, pipe.generator
+    cfg = pipe.sampling.cfg if o.cfg is None else o.cfg
+    labels = (torch.arange(n) % teacher.num_classes).to(pipe.device)
+    u = uniforms(n, teacher.num_tokens, seed).to(pipe.device)
+    eps = gaussians(n, teacher.num_tokens, teacher.code_dim, seed).to(pipe.device)
+
+    def one_step() -> Tensor:
+        return teacher.quantise(generator.generate(eps, labels))
+
+    def refine(start: int) -> Tensor:
+        for tokens, _ in teacher.steps(labels, cfg, noise=u, prefix=one_step(), start=start):
+            pass
+        return tokens
+
+    tokens = teacher.sample(labels, cfg, noise=u)
+    found: Samplers = {"teacher": lambda: teacher.sample(labels, cfg, noise=u)}
+    plain = yardstick(teacher) if teacher.is_guided(cfg) else None
+    if plain is not None:
+        found["yardstick"] = lambda: plain.sample(labels, cfg, u)
+    found["one_step"] = one_step
+    for start in o.starts:
+        found[f"refine_{start}"] = lambda start=start: refine(start)
+    found["decode"] = lambda: to_uint8(teacher.decode(tokens))
+    return {name: _context(f, pipe.device, o.bf16) for name, f in found.items()}
+
+
+def yardstick(teacher):
+    """The tests' plain sampler with this teacher's weights; None where there is none."""
+    if not isinstance(teacher, LlamaGenTeacher):
+        return None
+    try:
+        from tests.yardstick import Yardstick
+    except ImportError:  # installed without the tests
+        return None
+    return Yardstick(teacher)
+
+
+def _context(f: Callable[[], Tensor], device: torch.device, bf16: bool) -> Callable[[], Tensor]:
+    def call() -> Tensor:
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return f()
+
+    return call
+
+
+def time_in_turns(
+    found: Samplers, repeats: int, device: torch.device, min_seconds: float = MIN_SECONDS
+) -> dict[str, list[float]]:
+    """Seconds per call of each sampler, one number per round.
+
+    Every round times every sampler once, in turn, and every other round backwards. The first calls
+    of each are not counted.
+    """
+    def reading(f: Callable[[], Tensor], calls: int) -> float:
+        synchronise(device)
+        since = time.perf_counter()
+        for _ in range(calls):
+            f()
+        synchronise(device)
+        return (time.perf_counter() - since) / calls
+
+    calls, times = {}, {name: [] for name in found}
+    for name, f in found.items():
+        reading(f, 1)
+        calls[name] = max(1, round(min_seconds / reading(f, 1)))
+    for r in range(repeats):
+        names = list(found) if r % 2 == 0 else list(reversed(found))
+        for name in names:
+            times[name].append(reading(found[name], calls[name]))
+    return times
+
+
+def row(n: int, times: dict[str, list[float]]) -> dict:
+    """One line of the table: milliseconds per batch of n images, and the ratios."""
+    ms = {name: 1e3 * statistics.median(t) for name, t in times.items()}
+    decode = ms["decode"]
+    return {
+        "batch": n,
+        "ms": ms,
+        "ms_range": {name: [1e3 * min(t), 1e3 * max(t)] for name, t in times.items()},
+        "ratio": ms["teacher"] / ms["one_step"],
+        "ratio_with_decoding": (ms["teacher"] + decode) / (ms["one_step"] + decode),
+        "teacher_over_yardstick": ms["teacher"] / ms["yardstick"] if "yardstick" in ms else None,
+    }
+
+
+def count_flops(found: Samplers) -> dict[str, int]:
+    """Floating-point operations of one call of each sampler (products and convolutions)."""
+    out = {}
+    with _countable_attention():
+        for name, f in found.items():
+            with FlopCounterMode(display=False) as counter:
+                f()
+            out[name] = counter.get_total_flops()
+    return out
+
+
+@contextmanager
+def _countable_attention():
+    """Attention as plain products, which the counter knows on every device."""
+    before = os.environ.get("DD2_ATTENTION")
+    os.environ["DD2_ATTENTION"] = "sdpa"
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        if before is None:
+            del os.environ["DD2_ATTENTION"]
+        else:
+            os.environ["DD2_ATTENTION"] = before
+
+
+def device_name(device: torch.device) -> str:
+    """What the numbers were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
+
+
+def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
+    """All numbers.
+
+    Raises:
+        DD2Error: no generator, or a setting out of its range.
+    """
+    steps = pipe.teacher.num_steps
+    if pipe.generator is None:
+        raise DD2Error(f"{pipe.name} has no generator: run the stages gts and csd first.")
+    if o.repeats < 1 or not o.batches:
+        raise DD2Error(f"repeats={o.repeats} must be at least 1, batches={o.batches} not empty.")
+    if any(not 0 <= start <= steps for start in o.starts):
+        raise DD2Error(f"starts={o.starts} must lie in 0…{steps}, the teacher's steps.")
+    rows = []
+    for n in tqdm([check_count(b) for b in o.batches], desc="benchmark", leave=False):
+        rows.append(row(n, time_in_turns(samplers(pipe, o, n, seed), o.repeats, pipe.device)))
+    passes = {"teacher": steps, "one_step": 1}
+    return {
+        "preset": pipe.name,
+        "device": device_name(pipe.device),
+        "torch": torch.__version__,
+        "dtype": "bfloat16 autocast" if o.bf16 else "float32",
+        "teacher_settings": {"cfg": pipe.sampling.cfg if o.cfg is None else o.cfg,
+                             "temperature": 1.0, "top_k": 0, "top_p": 1.0},
+        "repeats": o.repeats,
+        "passes": {**passes, **{f"refine_{s}": 1 + steps - s for s in o.starts}},
+        "flops_per_image": count_flops(samplers(pipe, o, 1, seed)),
+        "rows": rows,
+        "command": "python -m train.benchmark " + shlex.join(sys.argv[1:]),
+    }
+
+
+def table(result: dict) -> str:
+    """The result as lines of text."""
+    names = list(result["rows"][0]["ms"])
+    head = ["batch", *(f"{n.replace('_', ' ')} ms" for n in names), "ratio", "with decoding",
+            "teacher / yardstick"]
+    lines = [head]
+    for r in result["rows"]:
+        against = r["teacher_over_yardstick"]
+        lines.append([str(r["batch"]), *(f"{r['ms'][n]:.1f}" for n in names),
+                      f"{r['ratio']:.1f}", f"{r['ratio_with_decoding']:.1f}",
+                      "-" if against is None else f"{against:.2f}"])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
+    flops = ", ".join(f"{k.replace('_', ' ')} {v / 1e6:.0f}"
+                      for k, v in result["flops_per_image"].items())
+    passes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result["passes"].items())
+    return "\n".join([
+        *text, "", f"passes: {passes}", f"MFLOP per image: {flops}",
+        f"{result['device']}, torch {result['torch']}, {result['dtype']}, median of "
+        f"{result['repeats']} rounds in turns, settings {result['teacher_settings']}",
+    ])
+
+
+def run(cfg: Config) -> None:
+    """Benchmark a model folder; write `benchmark.json` into the run folder."""
+    o, device = cfg.benchmark, loop.setup(cfg)
+    folder = Path(o.model) if o.model else model_folder(cfg)
+    result = benchmark(load_pipeline(str(folder), str(device)), o, cfg.seed)
+    print(table(result))
+    if not cfg.dry_run:
+        write_json(run_folder(cfg) / "benchmark.json", result)
+
+
+if __name__ == "__main__":
+    main(run, "benchmark")
