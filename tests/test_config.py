@@ -91,8 +91,8 @@ def test_bare_keys_reach_their_section_and_no_other():
     cfg = load_config(["preset=tiny", "n=100", "sampler=teacher", "cfg=2.5"], "evaluate")
     assert (cfg.evaluate.n, cfg.evaluate.sampler, cfg.evaluate.cfg) == (100, "teacher", 2.5)
     assert cfg.csd.cfg == Config().csd.cfg
-    # `seed` exists at the top as well: the bare word means that one.
-    assert load_config(["seed=5"], "evaluate").seed == 5
+    # `seed` exists at the top as well: to a command that does not train, the bare word is its own.
+    assert load_config(["seed=5"], "evaluate").evaluate.seed == 5
     assert "n" in refused("n=100")
 
 

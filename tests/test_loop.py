@@ -1,12 +1,11 @@
-"""The loop of every stage: resume = uninterrupted, kill -9 in a save, and what stops it."""
+"""The loop of every stage: resume = uninterrupted, what stops it, what it leaves (kill -9:
+`test_kill.py`)."""
 
 import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,6 @@ import torch
 from dd2core.checkpoint import load_state
 from dd2core.errors import DD2Error
 from tests.train_helpers import (
-    GREY,
     cli,
     config,
     copy_stages,
@@ -26,9 +24,10 @@ from tests.train_helpers import (
     same_state,
     same_tree,
     snapshot,
+    without_seconds,
 )
 from train import loop
-from train.config import ROOT, Stage
+from train.config import Stage
 
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "dd1")
 WEIGHTS = {"tokenizer": "tokenizer", "classifier": "classifier", "teacher": "teacher",
@@ -79,14 +78,6 @@ def test_resume_is_the_uninterrupted_run(stage, uninterrupted, tmp_path):
     assert without_seconds(out / stage) == without_seconds(uninterrupted / stage)
 
 
-def without_seconds(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
-    seconds = [line.pop("seconds") for line in lines]
-    assert seconds == sorted(seconds) and seconds[0] > 0
-    return lines
-
-
 def test_training_changes_the_weights(uninterrupted, tmp_path):
     """Without this, "equal" above would say nothing."""
     with stops_at(4):
@@ -113,61 +104,6 @@ def test_more_steps_carry_on(uninterrupted, tmp_path):
     assert load_state(out / "tokenizer" / "state.pt")["step"] == 8
 
 
-# kill -9 --------------------------------------------------------------------------------------
-
-KILLER = """
-import os, runpy, signal, sys
-point, saves = sys.argv.pop(1), int(sys.argv.pop(1))
-sync, move, seen = os.fsync, os.replace, 0
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def fsync(fd):
-    name = os.readlink(f"/proc/self/fd/{fd}")
-    if "state.pt" in name and point == "write" and seen == saves - 1:
-        os.truncate(fd, os.fstat(fd).st_size // 2)  # half of it had reached the disk
-        die()
-    sync(fd)
-
-def replace(a, b):
-    global seen
-    last = str(b).endswith("state.pt") and seen == saves - 1
-    if last and point == "before":
-        die()
-    move(a, b)
-    if last:
-        die()
-    seen += str(b).endswith("state.pt")
-
-os.fsync, os.replace = fsync, replace
-runpy.run_module("train.tokenizer", run_name="__main__")
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
-def test_kill_9_in_the_middle_of_a_save(uninterrupted, tmp_path):
-    """Killed while a state is half written, before it is moved, after it: always resumable."""
-    words = [*GREY, f"out={tmp_path}", "tokenizer.save_every=1"]
-    folder, kept = tmp_path / "tokenizer", 0
-    for point, saves, survives in (("write", 2, 1), ("before", 2, 2), ("after", 2, 4)):
-        done = subprocess.run([sys.executable, "-c", KILLER, point, str(saves), *words], cwd=ROOT,
-                              env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-                              capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert load_state(folder / "state.pt")["step"] == survives, point
-        kept += point != "after"
-        assert len(list(folder.glob(".state.pt.*.tmp"))) == kept  # what the dead left lying
-        assert not (folder / "tokenizer.safetensors").exists()
-    with open(folder / "log.jsonl", "a") as f:
-        f.write('{"step": 5, "sec')  # a line cut by the kill
-    assert grey("tokenizer", tmp_path, "tokenizer.save_every=1") is None
-    assert same_state(folder, uninterrupted / "tokenizer")
-    weights = (folder / "tokenizer.safetensors").read_bytes()
-    assert weights == (uninterrupted / "tokenizer" / "tokenizer.safetensors").read_bytes()
-    assert without_seconds(folder) == without_seconds(uninterrupted / "tokenizer")
-
-
 # What stops it --------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -189,9 +125,15 @@ def test_a_loss_that_is_not_finite_names_step_and_preset(halfway, save_every):
     assert not (halfway / "tokenizer" / "tokenizer.safetensors").exists()
 
 
+class NoJob:
+    """A stage of one number."""
+
+    networks = {"model": torch.nn.Linear(1, 1)}  # noqa: RUF012
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_every_metric_is_checked(value):
-    class Job:
+    class Job(NoJob):
         def step(self, i):
             return {"loss": 1.0, "grad": value}
 
@@ -200,7 +142,7 @@ def test_every_metric_is_checked(value):
 
 
 def test_every_step_is_seeded_by_itself():
-    class Job:
+    class Job(NoJob):
         def step(self, i):
             return {"x": torch.rand(()).item()}
 
@@ -229,7 +171,8 @@ def test_a_state_that_does_not_fit_is_refused_and_kept(halfway, damage):
 @pytest.mark.parametrize("word", ["tokenizer.save_every=0", "tokenizer.log_every=0",
                                   "tokenizer.batch=0", "tokenizer.steps=-1",
                                   "tokenizer.revive_every=0", "tokenizer.groups=3",
-                                  "tokenizer.res_blocks=[1]", "image_size=18", "threads=-1"])
+                                  "tokenizer.res_blocks=[1]", "image_size=18", "threads=-1",
+                                  "seed=99999999999"])
 def test_an_impossible_setting_is_one_sentence(tmp_path, word):
     stopped = grey("tokenizer", tmp_path, word)
     assert stopped.startswith("error: ") and "\n" not in stopped
@@ -245,7 +188,7 @@ def test_an_unknown_device_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("stage", [*STAGES, "all", "export", "evaluate"])
 def test_a_dry_run_writes_nothing(stage, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda args: subprocess.CompletedProcess(
+    monkeypatch.setattr(subprocess, "run", lambda args, env: subprocess.CompletedProcess(
         args, 1 if cli(args[2].removeprefix("train."), *args[3:]) else 0))
     stopped = grey(stage, tmp_path / "x", f"export={tmp_path / 'y'}", "dry_run=true")
     assert not list(tmp_path.iterdir())

@@ -71,6 +71,15 @@ def log_steps(folder: Path) -> list[int]:
     return [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+def without_seconds(folder: Path) -> list[dict]:
+    """The six lines of a finished log without their times, which must grow."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    seconds = [line.pop("seconds") for line in lines]
+    assert seconds == sorted(seconds) and seconds[0] > 0
+    return lines
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}

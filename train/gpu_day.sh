@@ -8,7 +8,9 @@
 #
 # STAGE: tokenizer classifier teacher gts csd export evaluate dd1 benchmark
 # Exit status: 0 the stage is finished; 3 it wants another call; else it failed.
-# A stage that runs out of time has saved its last state: the same call resumes there.
+# A stage that runs out of time has saved its last state: the same call resumes there. A finished
+# one is not run again (delete RUNS/finished/STAGE to do so). `evaluate` tries five guidance scales:
+# give the best to `export sampling.cfg=…` and to the stages after it.
 #
 #   PRESET   preset (fashion-llamagen-gpu)      DATA     folder with the four IDX files (preset's)
 #   MINUTES  most minutes of a call (9)         PYTHON   interpreter (.venv/bin/python or python3)
@@ -38,7 +40,7 @@ MARKS=$RUNS/finished
 END=$((SECONDS + $(awk "BEGIN {print int(60 * $MINUTES)}")))
 RESERVE=20  # seconds kept for copying the results
 
-usage() { sed -n '2,20p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
+usage() { sed -n '2,22p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
 
 left() { echo $((END - SECONDS - RESERVE)); }
 
@@ -48,10 +50,10 @@ step() {
   seconds=$(left)
   [ "$seconds" -ge 1 ] || return 3
   echo "+ $*"
-  timeout --signal=INT --kill-after=10 "$seconds" "$@" || code=$?
+  timeout --kill-after=10 "$seconds" "$@" || code=$?
   case $code in
     0) return 0 ;;
-    124 | 130 | 137) return 3 ;;
+    124 | 137) return 3 ;;
     *) return "$code" ;;
   esac
 }
@@ -69,6 +71,7 @@ once() {  # once MARK command ...: skipped where an earlier call finished it
   [ -e "$mark" ] && return 0
   "$@" || code=$?
   [ "$code" -eq 0 ] || return "$code"
+  case " ${WORDS[*]-} " in *" dry_run=true "*) return 0 ;; esac
   mkdir -p "$MARKS" && touch "$mark"
 }
 
@@ -137,14 +140,15 @@ keep() {
   mkdir -p "$OUT"
   rm -f "$OUT"/run.tar.* "$OUT"/results.tar.gz
   tar -czf "$OUT/results.tar.gz" --exclude='*.safetensors' --exclude='state.pt' \
-    --exclude='tensorboard' -C "$RUNS" .
+    --exclude=tensorboard --exclude='.*.tmp' -C "$RUNS" .
   # The states of finished stages are not needed any more: their weights are.
-  local skip=(--exclude=tensorboard --exclude=tokens.safetensors --exclude='pairs-*.safetensors')
+  local skip=(--exclude=tensorboard --exclude='.*.tmp' --exclude=tokens.safetensors
+              --exclude='pairs-*.safetensors')
   local s
   for s in "$MARKS"/*; do
     [ -e "$s" ] && skip+=("--exclude=./$(basename "$s")/state.pt")
   done
-  tar -cf - "${skip[@]}" -C "$RUNS" . | split -b "${MAX_MB}000000" -d -a 1 - "$OUT/run.tar."
+  tar -cf - "${skip[@]}" -C "$RUNS" . | split -b "${MAX_MB}000000" -d -a 2 - "$OUT/run.tar."
   pieces=$(find "$OUT" -maxdepth 1 -name 'run.tar.*' | wc -l)
   size=$(du -sm "$OUT" | cut -f1)
   echo "gpu_day: kept $size MB in $OUT ($pieces pieces of the run, results.tar.gz)"
