@@ -62,25 +62,30 @@ def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
 
 @torch.no_grad()
 def load_tokens(cfg: Config, tokenizer: VQTokenizer, device: torch.device) -> TokenData:
-    """The tokens of the data set: extracted once and cached in the run folder."""
+    """The tokens of the data set: extracted once and cached in the run folder.
+
+    Another tokenizer or another `data=` makes them anew, and `classes.json` beside them.
+    """
     folder = run_folder(cfg)
     path = folder / "tokens" / "tokens.safetensors"
     if cfg.dry_run and not path.exists():
         v, classes = tokenizer.cfg, len(class_names(cfg))
         x, y = torch.randint(v.num_codes, (4096, v.grid**2)), torch.randint(classes, (4096,))
         return TokenData(x, y, x[:256], y[:256])
-    key = sha256(folder / "tokenizer" / "tokenizer.safetensors")
-    if path.exists():
-        cached = read_tensors(path)
-        if bytes(cached.pop("tokenizer_sha256").tolist()).hex() == key:
-            return TokenData(**cached)
+    source = {"data": cfg.data,
+              "tokenizer_sha256": sha256(folder / "tokenizer" / "tokenizer.safetensors")}
+    source_file = path.with_name("source.json")
+    if path.exists() and source_file.exists() and read_json(source_file) == source:
+        return TokenData(**read_tensors(path))
     data = load_data(cfg)
     found = {
         "tokens": encode_all(tokenizer, data.images, device), "labels": data.labels,
         "test_tokens": encode_all(tokenizer, data.test_images, device),
         "test_labels": data.test_labels,
     }
-    write_tensors(path, {**found, "tokenizer_sha256": torch.tensor(list(bytes.fromhex(key)))})
+    write_tensors(path, found)
+    write_json(path.with_name("classes.json"), {"class_names": data.class_names})
+    write_json(source_file, source)
     return TokenData(**found)
 
 
@@ -92,14 +97,9 @@ def encode_all(tokenizer: VQTokenizer, images: Tensor, device: torch.device) -> 
 
 
 def class_names(cfg: Config) -> list[str]:
-    """Names of the classes, as the data stage wrote them beside the tokens."""
+    """Names of the classes, as `load_tokens` wrote them beside the tokens."""
     path = run_folder(cfg) / "tokens" / "classes.json"
-    if path.exists():
-        return read_json(path)["class_names"]
-    names = load_data(cfg).class_names
-    if not cfg.dry_run:
-        write_json(path, {"class_names": names})
-    return names
+    return read_json(path)["class_names"] if path.exists() else load_data(cfg).class_names
 
 
 def new_transformer(cfg: Config, tokenizer: VQTokenizer, num_classes: int) -> LlamaGenTransformer:

@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dd2core.errors import DD2Error
@@ -139,7 +140,7 @@ class Evaluate:
     start: int = 0  # refine: first step that the teacher re-samples
     seed: int = 0  # of the samples
     tag: str | None = None  # name of the result files; None is the sampler's
-    weights: str | None = None  # generator weights (.safetensors) instead of the preset's
+    weights: str | None = None  # generator weights (.safetensors); None is the model folder's
     model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
 
 
@@ -181,7 +182,7 @@ class Config:
     out: str | None = None  # folder of the run; None is runs/NAME
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     tensorboard: bool = False  # also write TensorBoard files
-    skip: str | None = None  # stages that train.all leaves out, separated by commas
+    skip: str | None = None  # stages that train.all leaves out, separated by commas; None is none
     dry_run: bool = False  # print sizes and one step's cost, write nothing
     tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
     teacher: TeacherStage = field(default_factory=TeacherStage)
@@ -215,16 +216,46 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
     preset = words.pop("preset", "fashion-llamagen")
     schema = OmegaConf.structured(Config)
     if flat is not None:
-        words = {f"{flat}.{k}" if k in schema[flat] and k not in schema else k: v
+        words = {f"{flat}.{k}" if k in schema[flat] else k: v
                  for k, v in words.items()}
     try:
         given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
-        merged = OmegaConf.merge(schema, OmegaConf.load(find_preset(preset)), given)
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
+        merged = OmegaConf.merge(schema, _read(find_preset(preset)), given)
+        return _checked(OmegaConf.to_object(merged))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None)
-        raise DD2Error(f"Setting {key or '?'}: {first} (train/config.py lists all).") from None
+        key = getattr(error, "full_key", None) or ", ".join(words)
+        raise DD2Error(f"Setting {key}: {first} (train/config.py lists all).") from None
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        found = OmegaConf.load(path)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, DictConfig):
+        raise DD2Error(f"{path} is no preset: it must be YAML of settings, as in train/presets.")
+    return found
+
+
+def _checked(cfg: Config) -> Config:
+    """`cfg`, if its numbers are possible."""
+    for name, stage in vars(cfg).items():
+        for key in ("steps", "batch", "save_every", "log_every", "revive_every", "pair_batch"):
+            if isinstance(stage, Stage) and getattr(stage, key, 1) < 1:
+                raise DD2Error(f"{name}.{key}={getattr(stage, key)} must be at least 1.")
+    if cfg.threads is not None and cfg.threads < 1:
+        raise DD2Error(f"threads={cfg.threads} must be at least 1.")
+    if not 0 <= cfg.seed < 2**31:
+        raise DD2Error(f"seed={cfg.seed} must be a whole number from 0 to 2^31 - 1.")
+    t = cfg.tokenizer
+    if len(t.mult) != len(t.res_blocks):
+        raise DD2Error(f"tokenizer.mult={t.mult} and tokenizer.res_blocks={t.res_blocks} must "
+                       "have one number per level each.")
+    if t.groups < 1 or any(t.width * m % t.groups for m in (1, *t.mult)):
+        raise DD2Error(f"tokenizer.groups={t.groups} must divide tokenizer.width times each of "
+                       "tokenizer.mult.")
+    return cfg
 
 
 def find_preset(name: str) -> Path:

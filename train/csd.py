@@ -30,6 +30,8 @@ def csd_options(o) -> CSDOptions:
     """
     if o.form not in ("sid", "dmd"):
         raise DD2Error(f"csd.form={o.form} is unknown: use sid or dmd.")
+    if o.init_generator not in ("gts", "dd1"):
+        raise DD2Error(f"csd.init_generator={o.init_generator} is unknown: use gts or dd1.")
     return CSDOptions(o.times, o.t_min, o.t_max, o.cfg, o.chunk, o.bf16, o.form, o.alpha,
                       o.omega_min, o.guidance_steps, o.clip, o.ema)
 

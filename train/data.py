@@ -5,14 +5,16 @@ Small data sets are held in memory as uint8. See `load_data`.
 
 import gzip
 import hashlib
+import http.client
 import struct
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from dd2core.errors import DD2Error
@@ -102,14 +104,14 @@ def _download(url: str, path: Path, digest: str) -> None:
     try:
         with urllib.request.urlopen(url, timeout=60) as reply:
             data = reply.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise DD2Error(
             f"Fashion-MNIST is not here and {url} cannot be reached ({error}): install the Debian "
             "package dataset-fashion-mnist, or give data=FOLDER with the four IDX files."
         ) from None
     try:
         damaged = hashlib.sha256(gzip.decompress(data)).hexdigest() != digest
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         damaged = True
     if damaged:
         raise DD2Error(f"The download of {url} is damaged (sha256 differs): try again.")
@@ -134,13 +136,16 @@ def _read_idx(folder: Path, name: str) -> Tensor:
         shape = struct.unpack(f">{magic & 255}I", raw[4 : 4 + 4 * (magic & 255)])
         flat = np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape))
         return torch.from_numpy(flat.reshape(shape).copy())
-    except (OSError, EOFError, struct.error, ValueError):
+    except (OSError, EOFError, zlib.error, struct.error, ValueError):
         raise DD2Error(f"{path} is not a whole IDX file: copy it again.") from None
 
 
 def _load_idx(folder: Path) -> Data:
     names = list(FASHION_FILES)
     train, train_y, test, test_y = (_read_idx(folder, name) for name in names)
+    for x, y, name in ((train, train_y, names[1]), (test, test_y, names[3])):
+        if x.ndim != 3 or y.shape != x.shape[:1]:
+            raise DD2Error(f"{folder}: {name} does not fit its images: copy the files again.")
     classes = list(FASHION_CLASSES) if int(train_y.max()) == 9 else [
         str(i) for i in range(int(train_y.max()) + 1)
     ]
@@ -157,14 +162,18 @@ def _load_folder(folder: Path, cfg: Config) -> Data:
         steps.insert(0, T.Grayscale())
     try:
         source = ImageFolder(str(folder), T.Compose(steps))
-        pairs = [source[i] for i in range(len(source))]
     except FileNotFoundError:
         raise DD2Error(
             f"data={folder} holds no class folders with pictures: put each class's pictures into a "
             "sub-folder of its own."
         ) from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise DD2Error(f"A picture in {folder} cannot be read ({error}): remove it.") from None
+    pairs = []
+    for i, (path, _) in enumerate(source.samples):
+        try:
+            pairs.append(source[i])
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = str(error).partition("\n")[0]
+            raise DD2Error(f"{path} cannot be read as a picture ({reason}): remove it.") from None
     images = torch.stack([x for x, _ in pairs])
     labels = torch.tensor([y for _, y in pairs])
     test = torch.arange(len(pairs)) % 10 == 9

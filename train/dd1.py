@@ -17,24 +17,30 @@ from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
 from train.config import Config, main, run_folder
 from train.data import batch_indices
-from train.distributed import is_main, share
+from train.distributed import gather, is_main, rank, share, world
 
 
 def load_pairs(cfg: Config, teacher, data) -> tuple[dict[str, torch.Tensor], float]:
     """Latents' seeds, labels and tokens of the pairs, and the seconds that making them took."""
     o, folder = cfg.dd1, run_folder(cfg) / "dd1-pairs"
-    path = folder / f"pairs-{o.pairs}-{o.euler_steps}-{o.cfg}.safetensors"
+    path = folder / (
+        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{o.cfg}-{cfg.seed}.safetensors")
     if path.exists():
         return read_tensors(path), read_json(path.with_suffix(".json"))["seconds"]
     labels = data.labels[torch.arange(o.pairs) % len(data.labels)]
-    since, tokens = time.perf_counter(), []
+    since, tokens = time.perf_counter(), {}
     for i, part in enumerate(labels.split(o.pair_batch)):
+        if i % world() != rank():
+            continue  # another process's part
         eps = gaussians(len(part), teacher.num_tokens, teacher.code_dim, cfg.seed + 1000 + i)
         with torch.autocast(teacher.device.type, torch.bfloat16, enabled=o.bf16):
-            tokens.append(dd1_pairs(teacher, part.to(teacher.device), eps.to(teacher.device),
-                                    o.cfg, o.euler_steps).cpu())
+            tokens[i] = dd1_pairs(teacher, part.to(teacher.device), eps.to(teacher.device),
+                                  o.cfg, o.euler_steps).cpu()
+    tokens = gather(tokens)
     seconds = time.perf_counter() - since
-    pairs = {"labels": labels, "tokens": torch.cat(tokens)}
+    pairs = {"labels": labels, "tokens": torch.cat([tokens[i] for i in sorted(tokens)])}
+    if cfg.dry_run or not is_main():
+        return pairs, seconds
     write_json(path.with_suffix(".json"), {"seconds": seconds, "pairs": o.pairs})
     write_tensors(path, pairs)
     print(f"dd1: {o.pairs} pairs in {seconds:.0f} s")
@@ -75,6 +81,8 @@ def run(cfg: Config) -> None:
     """Generate pairs, train, then write `dd1.safetensors`."""
     device = loop.setup(cfg)
     teacher = load_teacher(cfg, device)
+    if cfg.dry_run:
+        cfg.dd1.pairs = min(cfg.dd1.pairs, cfg.dd1.batch)  # enough for the one step
     pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device))
     job = DD1Job(cfg, teacher, pairs)
     folder = loop.run_stage(cfg, "dd1", job, name=cfg.dd1.name)

@@ -74,6 +74,15 @@ def average(metrics: dict[str, float], device: torch.device) -> dict[str, float]
     return dict(zip(metrics, (flat / world()).tolist(), strict=True))
 
 
+def gather(parts: dict) -> dict:
+    """The union of the processes' dictionaries."""
+    if world() == 1:
+        return parts
+    everyone = [None] * world()
+    dist.all_gather_object(everyone, parts)
+    return {k: v for part in everyone for k, v in part.items()}
+
+
 def single_process(stage: str) -> None:
     """Refuse torchrun for a stage that is small enough for one device.
 

@@ -86,6 +86,9 @@ def _copy_log(stage: Path, logs: Path, name: str) -> None:
 def run(cfg: Config) -> None:
     """Export to `export=`, else to runs/NAME/model."""
     loop.setup(cfg)
+    if cfg.dry_run:
+        print("export: dry run, nothing written")
+        return
     out = Path(cfg.export) if cfg.export else run_folder(cfg) / "model"
     export(cfg, out)
     write_manifest(out)

@@ -117,6 +117,15 @@ class Run:
             "optimizers": {k: o.state_dict() for k, o in job.optimizers.items()},
         })
 
+    def check(self, job: Trainable, i: int) -> None:
+        """Refuse to save weights that step i has ruined."""
+        for name, module in job.networks.items():
+            if not all(a.isfinite().all() for a in module.state_dict().values()):
+                raise DD2Error(
+                    f"The weights of {name} are not finite after step {i} of preset "
+                    f"{self.cfg.name}: lower the learning rate; the last saved state is untouched."
+                )
+
     def trim_log(self, step: int) -> None:
         """Drop lines of steps that will be run again."""
         if not self.log_file.exists():
@@ -125,7 +134,7 @@ class Run:
         for line in self.log_file.read_text().splitlines():
             try:
                 lines.append(line) if json.loads(line)["step"] <= step else None
-            except (json.JSONDecodeError, KeyError):
+            except (json.JSONDecodeError, KeyError, TypeError):
                 continue  # the half-written last line of a killed run
         write_atomic(self.log_file, "".join(line + "\n" for line in lines).encode())
 
@@ -173,6 +182,8 @@ def run_stage(
         run.trim_log(first)
         run.save_config()
     board = _tensorboard(run) if cfg.tensorboard and main else None
+    if first >= opts.steps and main:
+        print(f"{stage}: all {first} steps are done already")
     bar = tqdm(range(first, opts.steps), desc=f"{cfg.name} {stage}", initial=first,
                total=opts.steps, mininterval=2.0, dynamic_ncols=True, disable=not main)
     since = time.perf_counter()
@@ -184,13 +195,17 @@ def run_stage(
         if done % opts.log_every == 0 or done == opts.steps:
             now = seconds + time.perf_counter() - since
             run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
-            bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]})
+            bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]},
+                            refresh=False)
             for k, v in metrics.items() if board else ():
                 board.add_scalar(f"{stage}/{k}", v, done)
         if done % opts.save_every == 0 or done == opts.steps:
+            run.check(job, i)
             run.save(job, done, seconds + time.perf_counter() - since)
         if on_grid and opts.grid_every and done % opts.grid_every == 0:
             on_grid(run.folder / f"grid-{done:06d}.png")
+    if board:
+        board.close()
     return run.folder
 
 
@@ -212,7 +227,10 @@ def _device(job: Trainable) -> torch.device:
 
 
 def _tensorboard(run: Run):
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise DD2Error("tensorboard=true needs the package: pip install tensorboard.") from None
 
     return SummaryWriter(run.folder / "tensorboard")
 
