@@ -151,9 +151,9 @@ def test_chunking_changes_neither_value_nor_gradient(lead, chunk):
 class PeakMemory(TorchDispatchMode):
     """Counts the most bytes alive at once in storages made inside this context."""
 
-    def __init__(self):
+    def __init__(self, *given):
         super().__init__()
-        self.live, self.now, self.peak = {}, 0, 0
+        self.live, self.now, self.peak = {a.untyped_storage()._cdata: 0 for a in given}, 0, 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
@@ -177,15 +177,16 @@ class PeakMemory(TorchDispatchMode):
 @pytest.mark.parametrize("tokens", [4, 64], ids=["L < chunk", "L > chunk"])
 @pytest.mark.parametrize("gradient", [False, True])
 def test_chunk_bounds_the_peak_memory(tokens, gradient):
-    draws, batch, codes, chunk = 8, 256 // tokens, 512, 16
+    draws, batch, codes, chunk = 8, 256 // tokens, 2048, 16
     x_t, t, log_p, codebook = problem(draws, batch, tokens, dtype=torch.float32, codes=codes)
     x_t.requires_grad_(gradient)
-    with PeakMemory() as memory:
+    with PeakMemory(x_t, t, log_p, codebook) as memory:
         d = posterior_mean(x_t, t, log_p, codebook, chunk)
         if gradient:
             d.sum().backward()
     matrix, small = 4 * chunk * codes, 4 * draws * batch * tokens * (C + 1)
-    assert memory.peak <= 8 * matrix + 10 * small  # all at once: 3 × 128 matrices
+    assert memory.peak >= matrix
+    assert memory.peak <= 8 * matrix + 20 * small  # all at once: 3 × 128 matrices
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
