@@ -50,11 +50,14 @@ def read_json(path: str | Path) -> dict:
         DD2Error: the file is missing or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise DD2Error(f"{path} is missing: name a folder that a training stage wrote.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError):
         raise DD2Error(f"{path} is not JSON: the file is damaged, copy it again.") from None
+    if not isinstance(value, dict):
+        raise DD2Error(f"{path} holds no JSON object: the file is foreign, copy it again.")
+    return value
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], dtype=None) -> None:
@@ -77,7 +80,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         return load_bytes(Path(path).read_bytes())
     except FileNotFoundError:
         raise DD2Error(f"{path} is missing: train that stage first or copy the file.") from None
-    except (SafetensorError, ValueError, KeyError):
+    except (SafetensorError, ValueError, KeyError, OSError):
         raise DD2Error(
             f"{path} is not a whole safetensors file: it is truncated or of another kind, "
             "copy it again."
@@ -163,9 +166,12 @@ def load_state(path: str | Path) -> dict:
         DD2Error: the file is damaged or is not such a state.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds; all mean the same to the user
         raise DD2Error(
             f"{path} cannot be read ({type(error).__name__}): it is truncated or foreign, move it "
             "away to start this stage again."
         ) from None
+    if not isinstance(state, dict):
+        raise DD2Error(f"{path} is not a training state: move it away to start this stage again.")
+    return state

@@ -99,17 +99,23 @@ def load_folder(folder: Path, device: torch.device) -> Model:
             f"{folder}/config.json is of format {config.get('format')}, family "
             f"{config.get('family')}: this version reads format {FORMAT}, family llamagen."
         )
-    check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in config["parts"]])
     try:
+        parts, name, head = list(config["parts"]), str(config["name"]), config["head"]
+        class_names = [str(c) for c in config["class_names"]]
+        if head is not None:
+            head = {k: head[k] for k in ("width", "depth", "t_init")}
         vq = VQConfig(**{k: _tuple(v) for k, v in config["tokenizer"].items()})
         sizes = TransformerConfig(**config["transformer"])
         sampling = SamplingDefaults(**config["sampling"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise DD2Error(f"{folder}/config.json is not a model's: {error}.") from None
+    if head is None and {"generator", "guidance"} & set(parts):
+        raise DD2Error(f"{folder}/config.json is not a model's: its score networks have no head.")
+    check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in parts])
     teacher = _teacher(folder, vq, sizes).to(device)
-    scores = {part: _score(folder, part, teacher, config["head"]) if part in config["parts"]
+    scores = {part: _score(folder, part, teacher, head) if part in parts
               else None for part in ("generator", "guidance")}
-    return Model(config["name"], config["family"], config["class_names"], sampling, teacher,
+    return Model(name, config["family"], class_names, sampling, teacher,
                  scores["generator"], scores["guidance"], vq.image_size, folder)
 
 

@@ -156,9 +156,10 @@ class Pipeline:
         Raises:
             DD2Error: none or too many, not whole numbers, or an unknown class.
         """
-        if isinstance(labels, Tensor):
-            labels = labels.cpu()
-        array = np.asarray(labels)
+        try:
+            array = np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels)
+        except (TypeError, ValueError, RuntimeError):  # ragged, or a dtype numpy lacks
+            array = np.asarray(None)
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
             if array.size == 0:
                 raise DD2Error("labels is empty: ask for at least one image.")
@@ -184,7 +185,8 @@ class Pipeline:
         if latents is None:
             return self.latents(n, seed)
         shape = (n, self.teacher.num_tokens, self.teacher.code_dim)
-        if tuple(latents.shape) != shape or not latents.isfinite().all():
+        fits = isinstance(latents, Tensor) and tuple(latents.shape) == shape
+        if not fits or not latents.isfinite().all():
             raise DD2Error(f"latents must be finite numbers of shape {shape}.")
         return latents.to(self.device, torch.float32)
 
@@ -246,10 +248,10 @@ def check_count(n) -> int:
 
 
 def check_seed(seed) -> int:
-    """seed as a whole number in 0…2⁶³−1, or DD2Error."""
+    """seed as a whole number in 0…2⁶³−2, or DD2Error."""
     seed = check_whole(seed, "seed")
-    if not 0 <= seed < 2**63:
-        raise DD2Error(f"seed={seed} must be a whole number from 0 to 2^63 - 1.")
+    if not 0 <= seed < 2**63 - 1:  # sample_seeds works modulo 2⁶³ − 1
+        raise DD2Error(f"seed={seed} must be a whole number from 0 to 2^63 - 2.")
     return seed
 
 

@@ -1,5 +1,8 @@
 """Turning logits into tokens: temperature, top-k, top-p, and inversion of the CDF."""
 
+import math
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -42,6 +45,9 @@ def filter_logits(
 
 def check_settings(temperature: float, top_k: int, top_p: float) -> None:
     """Raise DD2Error, in one sentence, for a sampling setting out of its range."""
+    for name, value in (("temperature", temperature), ("top_k", top_k), ("top_p", top_p)):
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise DD2Error(f"{name}={value!r} must be a finite number.")
     if not 0 < temperature < float("inf"):
         raise DD2Error(f"temperature={temperature} must be a positive number; 1 is the teacher's.")
     if int(top_k) != top_k or top_k < 0:

@@ -34,27 +34,19 @@ def posterior_mean(
     if chunk is None:
         return _posterior_mean(x_t, t, log_p, codebook)
     shape = torch.broadcast_shapes(x_t.shape[:-1], t.shape[:-1], log_p.shape[:-1])
-    x_t, t, log_p = (a.expand(*shape, a.shape[-1]) for a in (x_t, t, log_p))
-    rows = max(1, chunk // max(1, shape[-1])) if len(shape) > 1 else chunk
-    # Split along the flattened leading dimensions; a single long row is split along tokens.
+    x_t, t = (a.expand(*shape, a.shape[-1]).reshape(-1, a.shape[-1]) for a in (x_t, t))
+    row = torch.arange(log_p.shape[:-1].numel(), device=log_p.device)
+    row = row.view(log_p.shape[:-1]).expand(shape).reshape(-1)  # token → its row of log_p
+    log_p = log_p.flatten(0, -2) if log_p.ndim > 1 else log_p[None]
+
+    def part(x_t: Tensor, t: Tensor, row: Tensor) -> Tensor:
+        return _posterior_mean(x_t, t, log_p[row], codebook)  # log_p is not copied S times
+
     parts = [
-        checkpoint(_posterior_mean, a, b, c, codebook, use_reentrant=False)
-        for a, b, c in _chunks((x_t, t, log_p), shape, rows, chunk)
+        checkpoint(part, *pieces, use_reentrant=False)
+        for pieces in zip(*(a.split(chunk) for a in (x_t, t, row)), strict=True)
     ]
     return torch.cat(parts).reshape(*shape, x_t.shape[-1])
-
-
-def _chunks(tensors, shape, rows, chunk):
-    if len(shape) == 1 or shape[-1] > chunk:
-        flat = [a.reshape(-1, a.shape[-1]) for a in tensors]
-        return [
-            tuple(a[i : i + chunk] for a in flat) for i in range(0, flat[0].shape[0], chunk)
-        ]
-    # `expand` above is a view: index rows lazily so that log_p is not copied S times.
-    lead = torch.Size(shape[:-1])
-    index = [torch.unravel_index(torch.arange(i, min(i + rows, lead.numel())), lead)
-             for i in range(0, lead.numel(), rows)]
-    return [tuple(a[i].flatten(0, 1) for a in tensors) for i in index]
 
 
 def _posterior_mean(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> Tensor:
@@ -72,6 +64,8 @@ def conditional_score(
 
     Arguments and shapes as in `posterior_mean`.
     """
+    dtype = torch.promote_types(x_t.dtype, torch.float32)
+    x_t, t = x_t.to(dtype), t.to(dtype)
     return -(x_t - (1 - t) * posterior_mean(x_t, t, log_p, codebook, chunk)) / t**2
 
 

@@ -6,6 +6,8 @@ it has.
 """
 
 import abc
+import math
+import numbers
 from collections.abc import Callable, Iterator
 
 import torch
@@ -116,8 +118,9 @@ class Teacher(nn.Module, abc.ABC):
 
     def is_guided(self, cfg: float | None) -> bool:
         """Whether this guidance scale needs the unconditional pass."""
-        if cfg is not None and not abs(cfg) < float("inf"):
-            raise DD2Error(f"cfg={cfg} must be a finite number.")
+        real = isinstance(cfg, numbers.Real) and math.isfinite(cfg)
+        if cfg is not None and not real:
+            raise DD2Error(f"cfg={cfg!r} must be a finite number.")
         return cfg is not None and cfg != self.guidance_off
 
     @torch.no_grad()
@@ -169,13 +172,16 @@ class Teacher(nn.Module, abc.ABC):
         tokens = torch.zeros(b, n, dtype=torch.int64, device=self.device)
         tokens = tokens if prefix is None else prefix.clone()
         guided = self.is_guided(cfg)
-        cache = self.begin(self._with_unconditional(labels) if guided else labels)
+        with torch.inference_mode():
+            cache = self.begin(self._with_unconditional(labels) if guided else labels)
         for step in range(start, self.num_steps):
             first, last = self.spans[step]
-            logits = self.advance(cache, tokens.repeat(2, 1) if guided else tokens, step)
-            if guided:
-                logits = self.guide(*logits.chunk(2), cfg, first)
-            log_p = filter_logits(logits, temperature, top_k, top_p)  # (B, n, V)
+            with torch.inference_mode():  # a tenth faster than no_grad; left before the yield
+                logits = self.advance(cache, tokens.repeat(2, 1) if guided else tokens, step)
+                if guided:
+                    logits = self.guide(*logits.chunk(2), cfg, first)
+                log_p = filter_logits(logits, temperature, top_k, top_p)  # (B, n, V)
+            log_p = log_p.clone()  # an ordinary tensor again
             span = slice(first, last)
             tokens[:, span] = choose(log_p, span) if choose else invert_cdf(log_p, noise[:, span])
             yield tokens, log_p

@@ -219,14 +219,15 @@ def test_blank_logits_are_exact_for_the_first_token_and_ignore_the_batch(teacher
 
 def test_the_class_tokens_query_and_key_vanish():
     cos, sin = rotary_2d(4, 8)
-    turned = rotate(torch.randn(2, 17, 3, 8), cos, sin)
+    turned = rotate(torch.randn(2, 17, 3, 8), torch.complex(cos, sin)[:, None])
     assert (turned[:, 0] == 0).all() and (turned[:, 1:].abs().amax(-1) > 0).all()
 
 
 def test_rotary_products_depend_on_the_offset_in_row_and_column_alone():
     grid, d = 5, 8
     cos, sin = (f[1:] for f in rotary_2d(grid, d))  # (25, d/2)
-    q, k = (rotate(torch.randn(d).expand(1, grid**2, d), cos, sin)[0] for _ in range(2))
+    turn = torch.complex(cos, sin)
+    q, k = (rotate(torch.randn(d).expand(1, grid**2, d), turn)[0] for _ in range(2))
     products = (q @ k.T).view(grid, grid, grid, grid)  # rows, columns of q, then of k
     by_row, by_column = (products[1:, :, 1:], products[:-1, :, :-1]), (
         products[:, 1:, :, 1:], products[:, :-1, :, :-1])
@@ -238,7 +239,8 @@ def test_rotary_products_depend_on_the_offset_in_row_and_column_alone():
 def test_rotating_keeps_lengths():
     cos, sin = (f[1:] for f in rotary_2d(4, 16))
     x = torch.randn(2, 16, 3, 16)
-    torch.testing.assert_close(rotate(x, cos, sin).norm(dim=-1), x.norm(dim=-1))
+    turned = rotate(x, torch.complex(cos, sin)[:, None])
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
 
 
 # Of the official GPT-B checkpoint of LlamaGen (c2i_B_256.pt).
