@@ -1,4 +1,4 @@
-"""The page: one-step generator and teacher side by side, timed (issue 2, part 5).
+"""The page: one-step generator and teacher side by side, timed.
 
 Run it with `python app.py`. One idea per file:
 

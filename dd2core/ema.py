@@ -6,9 +6,12 @@ import torch
 from torch import nn
 
 
-def ema_weight(n: int, decay: float) -> float:
-    """min(decay, (n + 1)/(n + 10)): short memory at first, `decay` later. n counts updates."""
-    return min(decay, (n + 1) / (n + 10))
+def ema_weight(n: int, decay: float, warmup: float = 9.0) -> float:
+    """min(decay, (n + 1)/(n + 1 + warmup)): the memory grows as n/warmup updates, up to `decay`.
+
+    n counts updates; warmup = 1 is the plain mean of all of them.
+    """
+    return min(decay, (n + 1) / (n + 1 + warmup))
 
 
 class EMA(nn.Module):
@@ -17,18 +20,19 @@ class EMA(nn.Module):
     Args:
         module (nn.Module): the module to follow.
         decay (float): weight of the old average in the long run, in [0, 1).
+        warmup (float): see `ema_weight`, > 0.
     """
 
-    def __init__(self, module: nn.Module, decay: float):
+    def __init__(self, module: nn.Module, decay: float, warmup: float = 9.0):
         super().__init__()
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self.module = copy.deepcopy(module).float().requires_grad_(False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move the average towards `module`: ema ← w·ema + (1 − w)·module."""
-        w = ema_weight(int(self.updates), self.decay)
+        w = ema_weight(int(self.updates), self.decay, self.warmup)
         ours, theirs = list(self.module.parameters()), list(module.parameters())
         torch._foreach_lerp_(ours, [p.detach().to(o.dtype) for o, p in zip(ours, theirs,
                                                                        strict=True)], 1 - w)

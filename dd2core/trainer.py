@@ -41,6 +41,7 @@ class CSDOptions(ScoreOptions):
     guidance_steps: int = 1  # r, steps of ψ per step of G
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.998  # decay of the average of G
+    ema_warmup: float = 9.0  # the average's memory grows as updates / ema_warmup
 
 
 def draw(x: Tensor, o: ScoreOptions) -> tuple[Tensor, Tensor]:
@@ -103,7 +104,7 @@ class CSDTrainer:
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
         self.opt_g, self.opt_psi, self.o = generator_optimizer, guidance_optimizer, options
         self.after_backward = after_backward or (lambda module: None)
-        self.ema = EMA(generator, options.ema)
+        self.ema = EMA(generator, options.ema, options.ema_warmup)
 
     def step(self, eps: Tensor, labels: Tensor) -> dict[str, float]:
         """One iteration on latents (B, L, C) and labels (B,).

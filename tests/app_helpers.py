@@ -5,19 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
 from app.main import DEFAULT_MODEL, launch
 from app.page import build_page
-from dd2core import load_pipeline
-from dd2core.folder import ASSETS
+from dd2core import Pipeline, load_pipeline
 
 
-def demo_pipe(request: pytest.FixtureRequest) -> Any:
-    """The shipped preset, or random weights of its kind while it is not trained yet."""
-    if (ASSETS / DEFAULT_MODEL / "config.json").is_file():
-        return load_pipeline(DEFAULT_MODEL, device="cpu")
-    return request.getfixturevalue("tiny_pipe")
+def demo_pipe() -> Pipeline:
+    """The shipped preset."""
+    return load_pipeline(DEFAULT_MODEL, device="cpu")
 
 
 @contextmanager

@@ -27,8 +27,8 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def pipe(request):
-    return demo_pipe(request)
+def pipe():
+    return demo_pipe()
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,8 @@ class SlowTeacher:
 
 
 @pytest.fixture(scope="module")
-def pipe(request):
-    return demo_pipe(request)
+def pipe():
+    return demo_pipe()
 
 
 @pytest.fixture(scope="module")

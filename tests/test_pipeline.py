@@ -168,7 +168,7 @@ def test_the_first_call_of_a_shape_runs_once_untimed():
 # Bad input -----------------------------------------------------------------------------------
 
 
-def refused(call, word: str = "") -> None:
+def refused(call, word: str | None = None) -> None:
     with pytest.raises(DD2Error, match=word) as error:
         call()
     text = str(error.value)

@@ -102,7 +102,10 @@ class CSDStage(Stage):
     cfg: float = 1.5  # guidance of the teacher inside the score
     omega_min: float = 0.05  # clip of ω from below
     chunk: int | None = None  # most tokens per posterior matrix; None is all at once
-    init_generator: str = "gts"  # gts: from the GTS network; dd1: from the DD1 generator
+    ema_warmup: float = 9.0  # memory of the average grows as steps / ema_warmup; 1 is the mean
+    average: list[int] | None = None  # [first, last] step of the snapshots whose mean is kept;
+    # None keeps the running average at the last step
+    start: str = "gts"  # G and ψ start from the GTS network; csd: both from the CSD stage's result
 
 
 @dataclass
@@ -189,6 +192,7 @@ class Config:
     head: HeadConfig = field(default_factory=HeadConfig)
     gts: GTSStage = field(default_factory=GTSStage)
     csd: CSDStage = field(default_factory=CSDStage)
+    tune: CSDStage = field(default_factory=lambda: CSDStage(steps=0, start="csd"))  # 0: no tuning
     dd1: DD1Stage = field(default_factory=DD1Stage)
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
     evaluate: Evaluate = field(default_factory=Evaluate)
@@ -242,6 +246,8 @@ def _checked(cfg: Config) -> Config:
     """`cfg`, if its numbers are possible."""
     for name, stage in vars(cfg).items():
         for key in ("steps", "batch", "save_every", "log_every", "revive_every", "pair_batch"):
+            if name == "tune" and key == "steps":
+                continue
             if isinstance(stage, Stage) and getattr(stage, key, 1) < 1:
                 raise DD2Error(f"{name}.{key}={getattr(stage, key)} must be at least 1.")
     if cfg.threads is not None and cfg.threads < 1:

@@ -1,14 +1,16 @@
 """Conditional Score Distillation: `python -m train.csd preset=fashion-llamagen` (design §4).
 
-Guidance network and generator start from the GTS network; what is kept is the average of G.
+Guidance network and generator start from the GTS network; what is kept is an average of G: the
+running one, or with `csd.average=[first,last]` the mean of the snapshots between those steps.
 """
 
 from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from dd2core.checkpoint import write_json, write_tensors
+from dd2core.checkpoint import read_tensors, write_json, write_tensors
 from dd2core.errors import DD2Error
 from dd2core.images import grid_image
 from dd2core.sampling import gaussians
@@ -17,7 +19,7 @@ from dd2core.trainer import CSDOptions, CSDTrainer, guidance_denoiser, teacher_d
 from dd2core.trainer import teacher_log_probs as log_probs
 from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
-from train.config import Config, main, run_folder
+from train.config import Config, CSDStage, main, run_folder
 from train.data import batch_indices, to_uint8
 from train.distributed import average_gradients, is_main, share
 
@@ -30,27 +32,26 @@ def csd_options(o) -> CSDOptions:
     """
     if o.form not in ("sid", "dmd"):
         raise DD2Error(f"csd.form={o.form} is unknown: use sid or dmd.")
-    if o.init_generator not in ("gts", "dd1"):
-        raise DD2Error(f"csd.init_generator={o.init_generator} is unknown: use gts or dd1.")
+    if o.start not in ("gts", "csd"):
+        raise DD2Error(f"csd.start={o.start} is unknown: use gts or csd.")
     return CSDOptions(o.times, o.t_min, o.t_max, o.cfg, o.chunk, o.bf16, o.form, o.alpha,
-                      o.omega_min, o.guidance_steps, o.clip, o.ema)
+                      o.omega_min, o.guidance_steps, o.clip, o.ema, o.ema_warmup)
 
 
 class CSDJob:
-    """Networks, optimisers and step of the CSD stage."""
+    """Networks, optimisers and step of the stages csd and tune."""
 
-    def __init__(self, cfg: Config, teacher, data):
-        self.cfg, self.opts, self.teacher, self.data = cfg, cfg.csd, teacher, data
-        folder = run_folder(cfg)
-        score = folder / "gts" / "score.safetensors"
-        first = folder / "dd1" / "dd1.safetensors" if self.opts.init_generator == "dd1" else score
-        generator = load_score_model(cfg, teacher, first, self.opts.bf16)
-        guidance = load_score_model(cfg, teacher, score, self.opts.bf16)
+    def __init__(self, cfg: Config, teacher, data, opts: CSDStage):
+        self.cfg, self.opts, self.teacher, self.data = cfg, opts, teacher, data
+        options, folder = csd_options(opts), run_folder(cfg)
+        gts = folder / "gts" / "score.safetensors"
+        first = [folder / "csd" / f"{part}.safetensors" if opts.start == "csd" else gts
+                 for part in ("generator", "guidance")]
+        generator, guidance = (load_score_model(cfg, teacher, p, opts.bf16) for p in first)
         self.optimizers = {"generator": loop.adam(generator, self.opts),
                            "guidance": loop.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
-                                  self.optimizers["guidance"], csd_options(self.opts),
-                                  average_gradients)
+                                  self.optimizers["guidance"], options, average_gradients)
         self.networks = {"generator": generator, "guidance": guidance, "ema": self.trainer.ema}
 
     def step(self, i: int) -> dict[str, float]:
@@ -85,21 +86,42 @@ class CSDJob:
         Image.fromarray(grid_image(images, columns=n)).save(path)
 
 
-def run(cfg: Config) -> None:
-    """Distil, then write `generator.safetensors` and `guidance.safetensors`."""
-    device = loop.setup(cfg)
+def mean_of_snapshots(folder: Path, first: int, last: int) -> dict[str, Tensor]:
+    """Mean of the weights in `generator-STEP.safetensors` with first ≤ STEP ≤ last.
+
+    Raises:
+        DD2Error: there is no such snapshot.
+    """
+    files = [f for f in sorted(folder.glob("generator-*.safetensors"))
+             if first <= int(f.stem.rpartition("-")[2]) <= last]
+    if not files:
+        raise DD2Error(f"{folder} has no snapshots from step {first} to {last}: see grid_every.")
+    found = [read_tensors(f) for f in files]
+    return {k: torch.stack([a[k].float() for a in found]).mean(0) for k in found[0]}
+
+
+def distil(cfg: Config, stage: str) -> None:
+    """Run the stage csd or tune; write `generator.safetensors` and `guidance.safetensors`."""
+    device, opts = loop.setup(cfg), getattr(cfg, stage)
     teacher = load_teacher(cfg, device)
     data = load_tokens(cfg, teacher.tokenizer, device)
-    job = CSDJob(cfg, teacher, data)
-    folder = loop.run_stage(cfg, "csd", job, job.snapshot)
+    job = CSDJob(cfg, teacher, data, opts)
+    folder = loop.run_stage(cfg, stage, job, job.snapshot)
     if cfg.dry_run or not is_main():
         return
-    write_tensors(folder / "generator.safetensors", job.trainer.ema.module.state_dict(),
-                  torch.float16)
+    kept = job.trainer.ema.module.state_dict()
+    if opts.average:
+        kept = mean_of_snapshots(folder, *opts.average)
+    write_tensors(folder / "generator.safetensors", kept, torch.float16)
     write_tensors(folder / "guidance.safetensors", job.trainer.guidance.state_dict(),
                   torch.float16)
-    write_json(folder / "result.json", {"images": cfg.csd.steps * cfg.csd.batch})
-    print(f"csd: {cfg.csd.steps} iterations done, weights in {folder}")
+    write_json(folder / "result.json", {"images": opts.steps * opts.batch})
+    print(f"{stage}: {opts.steps} iterations done, weights in {folder}")
+
+
+def run(cfg: Config) -> None:
+    """The stage csd."""
+    distil(cfg, "csd")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,12 @@ from train.config import Config, main, run_folder
 from train.data import load_data, to_float
 from train.features import Classifier
 
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd")
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "tune")
+
+
+def distilled(cfg: Config) -> str:
+    """The stage whose generator is shipped: tune where the preset has it, else csd."""
+    return "tune" if cfg.tune.steps > 0 else "csd"
 
 
 def export(cfg: Config, out: Path) -> Path:
@@ -29,7 +34,7 @@ def export(cfg: Config, out: Path) -> Path:
     teacher = load_teacher(cfg, device)
     scores = {}
     for part in ("generator", "guidance"):
-        path = run / "csd" / f"{part}.safetensors"
+        path = run / distilled(cfg) / f"{part}.safetensors"
         scores[part] = load_score_model(cfg, teacher, path, False) if path.exists() else None
     s = cfg.sampling
     sampling = SamplingDefaults(s.cfg, s.temperature, s.top_k, s.top_p)
