@@ -71,3 +71,15 @@ def test_its_state_dict_carries_average_and_count():
     for e in (ema, again):
         e.update(filled(-1.0))
     assert torch.equal(ema.module.weight, again.module.weight)
+
+
+def test_warmup_one_is_the_plain_mean():
+    average = EMA(torch.nn.Linear(2, 1, bias=False), 0.9999, warmup=1.0)
+    with torch.no_grad():
+        average.module.weight.zero_()
+    module, seen = torch.nn.Linear(2, 1, bias=False), [torch.zeros(1, 2)]
+    for _ in range(5):
+        torch.nn.init.normal_(module.weight)
+        seen.append(module.weight.detach().clone())
+        average.update(module)
+    torch.testing.assert_close(average.module.weight, torch.stack(seen).mean(0))

@@ -224,7 +224,7 @@ def test_dd1_pairs_belong_to_their_settings(uninterrupted, tmp_path):
         shutil.rmtree(out / "again")
 
 
-@pytest.mark.parametrize("word", ["csd.form=gan", "csd.init_generator=random"])
+@pytest.mark.parametrize("word", ["csd.form=gan", "csd.start=random"])
 def test_an_unknown_choice_lists_the_known(uninterrupted, word):
     stopped = grey("csd", uninterrupted, word)
     assert stopped.startswith(f"error: {word} is unknown: use ")

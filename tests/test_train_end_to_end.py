@@ -93,12 +93,22 @@ def test_the_exported_folder_is_what_was_trained(finished):
     for stage in STAGES:
         assert (folder / "logs" / f"{stage}.jsonl").read_bytes() == (
             out / stage / "log.jsonl").read_bytes()
-    trained = read_tensors(out / "csd" / "generator.safetensors")
+    trained = read_tensors(out / "tune" / "generator.safetensors")
     stored = read_tensors(folder / "generator.safetensors")
     assert trained.keys() == stored.keys()
     assert all(torch.equal(a, stored[k]) for k, a in trained.items())
     assert (folder / "classifier.safetensors").read_bytes() == (
         out / "classifier" / "classifier.safetensors").read_bytes()
+
+
+def test_csd_keeps_the_mean_of_the_snapshots_it_is_told_to_average(finished):
+    csd = finished[0] / "csd"
+    kept = read_tensors(csd / "generator.safetensors")
+    a, b, early = (read_tensors(csd / f"generator-{i:06d}.safetensors") for i in (4, 6, 2))
+    for k, v in kept.items():
+        torch.testing.assert_close(v.float(), (a[k].float() + b[k].float()) / 2, atol=1e-3,
+                                   rtol=1e-3)
+    assert any(not torch.equal(early[k], v) for k, v in kept.items())
 
 
 def test_the_reference_statistics_are_the_test_pictures(finished):
@@ -247,8 +257,8 @@ def test_dd1_is_trained_and_measured_as_the_generator(finished):
     assert cost["pairs"] == 12 and cost["pair_seconds"] > 0
     dd1 = evaluate(out, "sampler=one_step", f"weights={weights}", "tag=dd1")
     assert dd1["fd"] != one["fd"] and dd1["passes"] == 1
-    back = evaluate(out, "sampler=one_step", f"weights={out / 'csd' / 'generator.safetensors'}",
-                    "tag=csd")
+    back = evaluate(out, "sampler=one_step", f"weights={out / 'tune' / 'generator.safetensors'}",
+                    "tag=again")
     assert back["fd"] == one["fd"]
 
 

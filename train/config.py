@@ -282,6 +282,11 @@ def run_folder(cfg: Config) -> Path:
     return Path(cfg.out) if cfg.out else ROOT / "runs" / cfg.name
 
 
+def distilled(cfg: Config) -> str:
+    """The stage whose generator is the result: tune where the preset has it, else csd."""
+    return "tune" if cfg.tune.steps > 0 else "csd"
+
+
 def main(run, flat: str | None = None) -> None:
     """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend."""
     try:

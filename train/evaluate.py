@@ -26,7 +26,7 @@ from dd2core.sampling import uniforms
 from dd2core.trainer import ScoreOptions
 from train import loop
 from train.build import encode_all
-from train.config import ROOT, Config, main, run_folder
+from train.config import ROOT, Config, distilled, main, run_folder
 from train.data import Data, load_data, to_uint8
 from train.features import Classifier
 from train.metrics import agreement, fidelity, posterior_floor
@@ -105,22 +105,24 @@ def _floor(pipe: Pipeline, o, data: Data):
 
 
 def training_minutes(cfg: Config) -> float | None:
-    """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, and CSD
-    or DD1 up to the evaluated step. None if the logs are not in the run folder."""
+    """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, CSD up to
+    the evaluated step or all of it, tuning. None if the logs are not in the run folder."""
     o, run = cfg.evaluate, run_folder(cfg)
     if o.sampler != "one_step":
         return None
-    weights = Path(o.weights) if o.weights else run / "csd" / "generator.safetensors"
-    log, gts = weights.parent / "log.jsonl", run / "gts" / "log.jsonl"
-    if not (log.exists() and gts.exists()):
-        return None
+    weights = Path(o.weights) if o.weights else run / distilled(cfg) / "generator.safetensors"
     step = weights.stem.rpartition("-")[2]
-    last = int(step) if step.isdigit() else float("inf")
-    seconds = sum(
-        max((r["seconds"] for r in map(json.loads, f.read_text().splitlines())
-             if r["step"] <= limit), default=0.0)
-        for f, limit in ((gts, float("inf")), (log, last))
-    )
+    logs = [run / "gts", weights.parent]
+    if weights.parent.name == "tune":
+        logs.insert(1, run / "csd")
+    seconds = 0.0
+    for folder in logs:
+        log, last = folder / "log.jsonl", folder == weights.parent and step.isdigit()
+        if not log.exists():
+            return None
+        rows = map(json.loads, log.read_text().splitlines())
+        seconds += max((r["seconds"] for r in rows if not last or r["step"] <= int(step)),
+                       default=0.0)
     result = weights.parent / "result.json"
     pairs = read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
     return (seconds + pairs) / 60

@@ -16,16 +16,11 @@ from dd2core.checkpoint import read_tensors, write_atomic, write_json, write_man
 from dd2core.folder import Model, SamplingDefaults, save_folder
 from train import loop
 from train.build import class_names, load_score_model, load_teacher
-from train.config import Config, main, run_folder
+from train.config import Config, distilled, main, run_folder
 from train.data import load_data, to_float
 from train.features import Classifier
 
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "tune")
-
-
-def distilled(cfg: Config) -> str:
-    """The stage whose generator is shipped: tune where the preset has it, else csd."""
-    return "tune" if cfg.tune.steps > 0 else "csd"
 
 
 def export(cfg: Config, out: Path) -> Path:

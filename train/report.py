@@ -85,7 +85,7 @@ def training_table(logs: Path) -> str:
     """Markdown table of what each stage took, by its log."""
     rows = ["| stage | steps | images | minutes |", "|" + " --- |" * 4]
     total = 0.0
-    for stage in ("tokenizer", "classifier", "teacher", "gts", "csd"):
+    for stage in ("tokenizer", "classifier", "teacher", "gts", "csd", "tune"):
         path = logs / f"{stage}.jsonl"
         if path.exists():
             last = json.loads(path.read_text().splitlines()[-1])
