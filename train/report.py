@@ -17,7 +17,7 @@ from train.config import ROOT, Config, main
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NAMES = {
-    "teacher": "AR teacher", "one_step": "**DD2, one step**", "dd2_short": "DD2, same minutes",
+    "teacher": "AR teacher", "one_step": "**DD2, one step**", "dd2_short": "DD2 early",
     "dd1": "DD1, one step", "parallel": "parallel sampling, no distillation",
     "tokenizer": "floor: tokenizer's reconstructions", "train_set": "floor: training images",
 }
@@ -28,12 +28,15 @@ def quality_table(results: Path) -> str:
     head = ("| sampler | passes | FD ↓ | % of variance | accuracy ↑ | precision ↑ | recall ↑ | "
             "teacher's NLL | entropy | training min | N |")
     rows = [head, "|" + " --- |" * 11]
+    best = read_json(results.parent / "config.json")["sampling"]["cfg"]  # the preset's default
     for path in sorted(results.glob("*.json"), key=_order):
         r = read_json(path)
-        if "fd" not in r or path.stem.startswith("teacher-cfg"):
+        other = path.stem.startswith("teacher-cfg") and r["teacher_settings"]["cfg"] != best
+        if "fd" not in r or other or path.stem.startswith("try-"):
             continue
         name = NAMES.get(path.stem) or NAMES.get(path.stem.split("-")[0], path.stem)
-        name += "".join(f" ({part})" for part in path.stem.split("-")[1:])
+        note = path.stem.partition("-")[2].replace("cfg", "guidance ").replace("lr", "rate ")
+        name += f" ({note})" if note else ""
         minutes = r.get("training_minutes")
         rows.append(
             f"| {name} | {r['passes']} | {r['fd']:.2f} | {r['fd_percent']:.2f} | "
@@ -59,25 +62,44 @@ def guidance_table(results: Path) -> str:
     return "\n".join(rows) if found else ""
 
 
+def tried_table(results: Path) -> str:
+    """Markdown table of the estimates whose tag starts with `try-`."""
+    files = sorted(results.glob("try-*.json"))
+    found = [(p.stem.removeprefix("try-"), read_json(p)) for p in files]
+    rows = ["| generator | FD | accuracy | recall | teacher's NLL | entropy | N |",
+            "|" + " --- |" * 7]
+    for name, r in found:
+        rows.append(f"| {name} | {r['fd']:.2f} | {r['accuracy']:.3f} | {r['recall']:.3f} | "
+                    f"{r['teacher_nll']:.2f} | {r['token_entropy']:.2f} | {r['n']:,} |")
+    return "\n".join(rows) if found else ""
+
+
 def speed_table(results: Path) -> str:
     """Markdown table of the benchmark."""
     path = results / "benchmark.json"
     if not path.exists():
         return ""
     report = read_json(path)
-    rows = ["| batch | teacher | one step | decoding | faster, with decoding | without |",
-            "|" + " --- |" * 6]
+    rows = ["| batch | teacher | plain KV cache | one step | decoding | faster, with decoding | "
+            "without |", "|" + " --- |" * 7]
     for r in report["rows"]:
+        ms = {name: f"{value:.1f} ms" for name, value in r["ms"].items()}
         rows.append(
-            f"| {r['batch']} | {r['teacher_ms']:.1f} ms | {r['one_step_ms']:.1f} ms | "
-            f"{r['decode_ms']:.1f} ms | {r['ratio_with_decode']:.1f}× | {r['ratio']:.1f}× |"
+            f"| {r['batch']} | {ms['teacher']} | {ms.get('yardstick', '–')} | {ms['one_step']} | "
+            f"{ms['decode']} | {r['ratio_with_decoding']:.1f}× | {r['ratio']:.1f}× |"
         )
+    flops = {k: f"{v / 1e6:.0f} MFLOP" for k, v in report["flops_per_image"].items()}
+    rows += ["", f"{report['device']}, torch {report['torch']}, {report['dtype']}; medians of "
+             f"{report['repeats']} rounds in turns. Per image: teacher {flops['teacher']} in "
+             f"{report['passes']['teacher']} passes, one step {flops['one_step']} in one, decoding "
+             f"{flops['decode']}. \"Plain KV cache\" is the yardstick in `tests/yardstick.py`."]
     return "\n".join(rows)
 
 
 def commands(results: Path) -> str:
     """The commands that made the numbers, as a code block."""
-    found = [read_json(p) for p in sorted(results.glob("*.json"), key=_order)]
+    files = sorted(results.glob("*.json"), key=_order)
+    found = [read_json(p) for p in files if not p.stem.startswith("try-")]
     return "\n".join(["```", *dict.fromkeys(r["command"] for r in found if "command" in r), "```"])
 
 
@@ -119,6 +141,8 @@ def section(results: Path) -> str:
         parts += ["The teacher by guidance scale:", table]
     if table := speed_table(results):
         parts += ["Speed:", table]
+    if table := tried_table(results):
+        parts += ["Estimates along the way (see *What we tried*):", table]
     return "\n\n".join(parts)
 
 
