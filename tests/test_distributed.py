@@ -34,7 +34,7 @@ for refused in (lambda: d.share(torch.arange(5)), lambda: d.single_process("toke
     except d.DD2Error:
         continue
     raise SystemExit("not refused")
-print("rank", r, "is fine")
+print(f"rank {r} is fine\\n", end="", flush=True)
 """
 
 
@@ -48,7 +48,7 @@ def test_two_processes_share_average_and_gather(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
     done = torchrun(str(tmp_path / "worker.py"))
     assert done.returncode == 0, done.stderr
-    assert "rank 0 is fine" in done.stdout and "rank 1 is fine" in done.stdout
+    assert done.stdout.count("fine") == 2  # the two lines may interleave
 
 
 def test_a_stage_trains_in_two_processes_and_one_of_them_writes(tmp_path):

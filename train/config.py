@@ -103,8 +103,7 @@ class CSDStage(Stage):
     omega_min: float = 0.05  # clip of ω from below
     chunk: int | None = None  # most tokens per posterior matrix; None is all at once
     ema_warmup: float = 9.0  # memory of the average grows as steps / ema_warmup; 1 is the mean
-    average: list[int] | None = None  # [first, last] step of the snapshots whose mean is kept;
-    # None keeps the running average at the last step
+    average: list[int] | None = None  # first, last step of snapshots to average; None: running one
     start: str = "gts"  # G and ψ start from the GTS network; csd: both from the CSD stage's result
 
 
