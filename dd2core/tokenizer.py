@@ -49,6 +49,7 @@ class ResBlock(nn.Module):
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) → (B, c_out, H, W)."""
         h = self.conv1(F.silu(self.norm1(x)))  # (B, c_out, H, W)
         h = self.conv2(F.silu(self.norm2(h)))  # (B, c_out, H, W)
         return self.skip(x) + h
@@ -63,6 +64,7 @@ class SpatialAttention(nn.Module):
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → the same shape."""
         h = self.norm(x)
         q, k, v = (f(h).flatten(2).mT for f in (self.q, self.k, self.v))  # (B, HW, channels)
         h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
@@ -77,6 +79,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → (B, channels, H/2, W/2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -88,6 +91,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → (B, channels, 2H, 2W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -104,6 +108,7 @@ class Level(nn.Module):
         self.resample = resample
 
     def forward(self, x: Tensor) -> Tensor:
+        """Blocks, then the change of resolution; channels as in `widths`."""
         for res, attn in zip(self.res, self.attn, strict=True):
             x = attn(res(x))
         return self.resample(x)
@@ -134,6 +139,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(width, cfg.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → (B, z_channels, grid, grid)."""
         h = self.conv_in(x)
         for level in self.levels:
             h = level(h)
@@ -158,6 +164,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(width, cfg.in_channels, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
+        """(B, z_channels, grid, grid) → (B, in_channels, H, W)."""
         h = self.mid(self.conv_in(z))
         for level in self.levels:
             h = level(h)
