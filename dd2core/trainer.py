@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dd2core.baselines import dd1_loss
 from dd2core.ema import EMA
 from dd2core.losses import csd_loss_dmd, csd_loss_sid, fcs_loss, gts_loss
 from dd2core.model import ConditionalScoreModel
@@ -42,6 +43,7 @@ class CSDOptions(ScoreOptions):
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.998  # decay of the average of G
     ema_warmup: float = 9.0  # the average's memory grows as updates / ema_warmup
+    pair_weight: float = 0.0  # weight of DD1's regression where a batch has known tokens
 
 
 def draw(x: Tensor, o: ScoreOptions) -> tuple[Tensor, Tensor]:
@@ -106,13 +108,18 @@ class CSDTrainer:
         self.after_backward = after_backward or (lambda module: None)
         self.ema = EMA(generator, options.ema, options.ema_warmup)
 
-    def step(self, eps: Tensor, labels: Tensor) -> dict[str, float]:
+    def step(
+        self, eps: Tensor, labels: Tensor, targets: Tensor | None = None
+    ) -> dict[str, float]:
         """One iteration on latents (B, L, C) and labels (B,).
+
+        `targets` (n, L), n ≤ B: tokens that DD1's map gives the first n latents; G also regresses
+        them, with weight `pair_weight`, which holds on to the variety that CSD tends to lose.
 
         Returns:
             dict[str, float]: `nll`, the teacher's nats per sampled token; `fcs`; `entropy` of the
             batch's tokens; `to_code`, mean squared distance of G's output to its codes; `csd`; and
-            the gradient norms before clipping.
+            the gradient norms before clipping; with targets `right_tokens`, the share it meets.
         """
         x = self.generator.generate(eps, labels)  # (B, L, C), with graph
         tokens = self.teacher.quantise(x.detach())  # (B, L)
@@ -121,12 +128,15 @@ class CSDTrainer:
             fcs_norm = self._update(fcs, self.guidance, self.opt_psi)
         log_p = teacher_log_probs(self.teacher, tokens, labels, self.o)  # (B, L, V)
         csd = self.csd(x, tokens, labels, log_p)
-        norm = self._update(csd, self.generator, self.opt_g)
+        pairs = {} if targets is None else self.pairs(x[: len(targets)], targets)
+        loss = csd + self.o.pair_weight * pairs.pop("loss", 0.0)
+        norm = self._update(loss, self.generator, self.opt_g)
         self.ema.update(self.generator)
         nll = -log_p.gather(-1, tokens[..., None]).mean()
         snap = (x.detach() - self.teacher.codebook[tokens]).square().mean()
         return {"nll": nll.item(), "fcs": fcs.item(), "entropy": token_entropy(tokens).item(),
-                "to_code": snap.item(), "csd": csd.item(), "grad_g": norm, "grad_psi": fcs_norm}
+                "to_code": snap.item(), "csd": csd.item(), "grad_g": norm, "grad_psi": fcs_norm,
+                **pairs}
 
     def fcs(self, x: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
         """FCS loss of the generator's output x with its quantised prefix (design §4 (5))."""
@@ -145,6 +155,11 @@ class CSDTrainer:
             if o.form == "dmd":
                 return csd_loss_dmd(d_phi, d_psi, x, eps, t, o.omega_min)
             return csd_loss_sid(d_phi, d_psi, x, eps, t, o.alpha, o.omega_min)
+
+    def pairs(self, x: Tensor, targets: Tensor) -> dict:
+        """DD1's regression of known tokens (n, L) by the generator's output x (n, L, C)."""
+        right = (self.teacher.quantise(x.detach()) == targets).float().mean().item()
+        return {"loss": dd1_loss(x, targets, self.teacher.codebook), "right_tokens": right}
 
     def _update(self, loss: Tensor, model: torch.nn.Module, optimizer) -> float:
         optimizer.zero_grad(set_to_none=True)

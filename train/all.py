@@ -14,8 +14,9 @@ import time
 from dd2core.errors import DD2Error
 from train.config import Config, main, run_folder
 
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "tune", "export", "evaluate")
-PARALLEL = ("teacher", "gts", "csd", "tune")  # stages that torchrun may start
+STAGES = (
+    "tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune", "export", "evaluate")
+PARALLEL = ("teacher", "gts", "warm", "csd", "tune")  # stages that torchrun may start
 SAMPLERS = ("tokenizer", "teacher", "one_step")
 
 

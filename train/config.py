@@ -104,7 +104,11 @@ class CSDStage(Stage):
     chunk: int | None = None  # most tokens per posterior matrix; None is all at once
     ema_warmup: float = 9.0  # memory of the average grows as steps / ema_warmup; 1 is the mean
     average: list[int] | None = None  # first, last step of snapshots to average; None: running one
-    start: str = "gts"  # G and ψ start from the GTS network; csd: both from the CSD stage's result
+    start: str = "gts"  # gts: G and ψ from the GTS network; warm: G from the stage warm, ψ from
+    # the GTS network; csd: both from the stage csd
+    guidance_first: int = 0  # steps at the start in which G stands still and ψ catches up
+    pair_share: float = 0.0  # part of each batch whose latents are those of the stage warm's pairs
+    pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
 
 
 @dataclass
@@ -193,6 +197,7 @@ class Config:
     csd: CSDStage = field(default_factory=CSDStage)
     tune: CSDStage = field(default_factory=lambda: CSDStage(steps=0, start="csd"))  # 0: no tuning
     dd1: DD1Stage = field(default_factory=DD1Stage)
+    warm: DD1Stage = field(default_factory=lambda: DD1Stage(steps=0, name="warm"))  # 0: none
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
     evaluate: Evaluate = field(default_factory=Evaluate)
     benchmark: Benchmark = field(default_factory=Benchmark)
@@ -245,7 +250,7 @@ def _checked(cfg: Config) -> Config:
     """`cfg`, if its numbers are possible."""
     for name, stage in vars(cfg).items():
         for key in ("steps", "batch", "save_every", "log_every", "revive_every", "pair_batch"):
-            if name == "tune" and key == "steps":
+            if name in ("tune", "warm") and key == "steps":
                 continue
             if isinstance(stage, Stage) and getattr(stage, key, 1) < 1:
                 raise DD2Error(f"{name}.{key}={getattr(stage, key)} must be at least 1.")

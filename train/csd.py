@@ -21,6 +21,7 @@ from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
 from train.config import Config, CSDStage, main, run_folder
 from train.data import batch_indices, to_uint8
+from train.dd1 import load_pairs, pair_latents
 from train.distributed import average_gradients, is_main, share
 
 
@@ -32,10 +33,21 @@ def csd_options(o) -> CSDOptions:
     """
     if o.form not in ("sid", "dmd"):
         raise DD2Error(f"csd.form={o.form} is unknown: use sid or dmd.")
-    if o.start not in ("gts", "csd"):
-        raise DD2Error(f"csd.start={o.start} is unknown: use gts or csd.")
+    if o.start not in ("gts", "warm", "csd"):
+        raise DD2Error(f"csd.start={o.start} is unknown: use gts, warm or csd.")
+    if not 0 <= o.pair_share <= 1:
+        raise DD2Error(f"csd.pair_share={o.pair_share} must lie in [0, 1].")
     return CSDOptions(o.times, o.t_min, o.t_max, o.cfg, o.chunk, o.bf16, o.form, o.alpha,
-                      o.omega_min, o.guidance_steps, o.clip, o.ema, o.ema_warmup)
+                      o.omega_min, o.guidance_steps, o.clip, o.ema, o.ema_warmup, o.pair_weight)
+
+
+def first_weights(cfg: Config, start: str) -> tuple[Path, Path]:
+    """Files that generator and guidance network start from (see `CSDStage.start`)."""
+    run = run_folder(cfg)
+    gts = run / "gts" / "score.safetensors"
+    if start == "csd":
+        return run / "csd" / "generator.safetensors", run / "csd" / "guidance.safetensors"
+    return (run / cfg.warm.name / "dd1.safetensors" if start == "warm" else gts), gts
 
 
 class CSDJob:
@@ -43,11 +55,12 @@ class CSDJob:
 
     def __init__(self, cfg: Config, teacher, data, opts: CSDStage):
         self.cfg, self.opts, self.teacher, self.data = cfg, opts, teacher, data
-        options, folder = csd_options(opts), run_folder(cfg)
-        gts = folder / "gts" / "score.safetensors"
-        first = [folder / "csd" / f"{part}.safetensors" if opts.start == "csd" else gts
-                 for part in ("generator", "guidance")]
+        options, first = csd_options(opts), first_weights(cfg, opts.start)
         generator, guidance = (load_score_model(cfg, teacher, p, opts.bf16) for p in first)
+        self.pairs = None
+        if opts.pair_share > 0:
+            self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
+            self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
         self.optimizers = {"generator": loop.adam(generator, self.opts),
                            "guidance": loop.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
@@ -57,11 +70,19 @@ class CSDJob:
     def step(self, i: int) -> dict[str, float]:
         """One iteration; i from 0. Labels follow the data's class frequencies."""
         o, device = self.opts, self.teacher.device
-        loop.set_lr(self.optimizers["generator"], o.lr * loop.schedule(i, o))
+        moving = i >= o.guidance_first
+        loop.set_lr(self.optimizers["generator"], o.lr * loop.schedule(i, o) * moving)
         loop.set_lr(self.optimizers["guidance"], o.lr_guidance * loop.schedule(i, o))
         pick = share(batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed))
         eps = torch.randn(len(pick), self.teacher.num_tokens, self.teacher.code_dim, device=device)
-        return self.trainer.step(eps, self.data.labels[pick].to(device))
+        labels = self.data.labels[pick].to(device)
+        if self.pairs is None:
+            return self.trainer.step(eps, labels)
+        chosen = share(batch_indices(len(self.pair_eps), o.batch, i, self.cfg.seed + 1))
+        chosen = chosen[: round(o.pair_share * len(pick))]
+        eps[: len(chosen)] = self.pair_eps[chosen].to(device)
+        labels[: len(chosen)] = self.pairs["labels"][chosen].to(device)
+        return self.trainer.step(eps, labels, self.pairs["tokens"][chosen].to(device))
 
     def snapshot(self, path: Path) -> None:
         """A grid of samples, and beside it the average of G at this step."""

@@ -15,14 +15,16 @@ from dd2core.ema import EMA
 from dd2core.sampling import gaussians
 from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
-from train.config import Config, main, run_folder
+from train.config import Config, DD1Stage, main, run_folder
 from train.data import batch_indices
 from train.distributed import gather, is_main, rank, share, world
 
 
-def load_pairs(cfg: Config, teacher, data) -> tuple[dict[str, torch.Tensor], float]:
-    """Latents' seeds, labels and tokens of the pairs, and the seconds that making them took."""
-    o, folder = cfg.dd1, run_folder(cfg) / "dd1-pairs"
+def load_pairs(
+    cfg: Config, teacher, data, o: DD1Stage
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Labels and tokens of the pairs, and the seconds that making them took; see `pair_latents`."""
+    folder = run_folder(cfg) / "dd1-pairs"
     path = folder / (
         f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{o.cfg}-{cfg.seed}.safetensors")
     if path.exists():
@@ -47,22 +49,25 @@ def load_pairs(cfg: Config, teacher, data) -> tuple[dict[str, torch.Tensor], flo
     return pairs, seconds
 
 
-class DD1Job:
-    """Network, optimiser and step of the DD1 stage."""
+def pair_latents(cfg: Config, teacher, o: DD1Stage) -> torch.Tensor:
+    """The latents ε of the pairs, (pairs, L, C): remade from their seeds, not stored."""
+    return torch.cat([
+        gaussians(min(o.pair_batch, o.pairs - a), teacher.num_tokens, teacher.code_dim,
+                  cfg.seed + 1000 + i) for i, a in enumerate(range(0, o.pairs, o.pair_batch))
+    ])
 
-    def __init__(self, cfg: Config, teacher, pairs: dict[str, torch.Tensor]):
-        self.cfg, self.opts, self.teacher, self.pairs = cfg, cfg.dd1, teacher, pairs
+
+class DD1Job:
+    """Network, optimiser and step of the stages dd1 and warm."""
+
+    def __init__(self, cfg: Config, teacher, pairs: dict[str, torch.Tensor], opts: DD1Stage):
+        self.cfg, self.opts, self.teacher, self.pairs = cfg, opts, teacher, pairs
         score = run_folder(cfg) / "gts" / "score.safetensors"
         self.model = load_score_model(cfg, teacher, score, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": loop.adam(self.model, self.opts)}
-        t, o = teacher, self.opts
-        parts = range(0, o.pairs, o.pair_batch)
-        self.eps = torch.cat([
-            gaussians(min(o.pair_batch, o.pairs - a), t.num_tokens, t.code_dim,
-                      cfg.seed + 1000 + i) for i, a in enumerate(parts)
-        ])  # (pairs, L, C)
+        self.eps = pair_latents(cfg, teacher, opts)  # (pairs, L, C)
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
@@ -77,20 +82,25 @@ class DD1Job:
         return {"loss": loss.item(), "right_tokens": right, "grad": norm}
 
 
-def run(cfg: Config) -> None:
-    """Generate pairs, train, then write `dd1.safetensors`."""
-    device = loop.setup(cfg)
+def regress(cfg: Config, stage: str) -> None:
+    """The stage dd1 or warm: generate pairs, train, then write `dd1.safetensors`."""
+    device, o = loop.setup(cfg), getattr(cfg, stage)
     teacher = load_teacher(cfg, device)
     if cfg.dry_run:
-        cfg.dd1.pairs = min(cfg.dd1.pairs, cfg.dd1.batch)  # enough for the one step
-    pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device))
-    job = DD1Job(cfg, teacher, pairs)
-    folder = loop.run_stage(cfg, "dd1", job, name=cfg.dd1.name)
+        o.pairs = min(o.pairs, o.batch)  # enough for the one step
+    pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device), o)
+    job = DD1Job(cfg, teacher, pairs, o)
+    folder = loop.run_stage(cfg, stage, job, name=o.name)
     if cfg.dry_run or not is_main():
         return
     write_tensors(folder / "dd1.safetensors", job.ema.module.state_dict(), torch.float16)
-    write_json(folder / "result.json", {"pair_seconds": seconds, "pairs": cfg.dd1.pairs})
-    print(f"dd1: {cfg.dd1.steps} steps done, weights in {folder}")
+    write_json(folder / "result.json", {"pair_seconds": seconds, "pairs": o.pairs})
+    print(f"{stage}: {o.steps} steps done, weights in {folder}")
+
+
+def run(cfg: Config) -> None:
+    """The stage dd1."""
+    regress(cfg, "dd1")
 
 
 if __name__ == "__main__":

@@ -105,16 +105,19 @@ def _floor(pipe: Pipeline, o, data: Data):
 
 
 def training_minutes(cfg: Config) -> float | None:
-    """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, CSD up to
-    the evaluated step or all of it, tuning. None if the logs are not in the run folder."""
+    """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, the warm
+    start, CSD up to the evaluated step or all of it, tuning. None if the logs are not in the run
+    folder."""
     o, run = cfg.evaluate, run_folder(cfg)
     if o.sampler != "one_step":
         return None
     weights = Path(o.weights) if o.weights else run / distilled(cfg) / "generator.safetensors"
     step = weights.stem.rpartition("-")[2]
-    logs = [run / "gts", weights.parent]
-    if weights.parent.name == "tune":
+    logs, stage = [run / "gts", weights.parent], weights.parent.name
+    if stage == "tune":
         logs.insert(1, run / "csd")
+    if stage in ("csd", "tune") and cfg.csd.start == "warm":
+        logs.insert(1, run / cfg.warm.name)
     seconds = 0.0
     for folder in logs:
         log, last = folder / "log.jsonl", folder == weights.parent and step.isdigit()
@@ -123,9 +126,9 @@ def training_minutes(cfg: Config) -> float | None:
         rows = map(json.loads, log.read_text().splitlines())
         seconds += max((r["seconds"] for r in rows if not last or r["step"] <= int(step)),
                        default=0.0)
-    result = weights.parent / "result.json"
-    pairs = read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
-    return (seconds + pairs) / 60
+        result = folder / "result.json"
+        seconds += read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
+    return seconds / 60
 
 
 @torch.no_grad()

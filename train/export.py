@@ -20,7 +20,7 @@ from train.config import Config, distilled, main, run_folder
 from train.data import load_data, to_float
 from train.features import Classifier
 
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "tune")
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")
 
 
 def export(cfg: Config, out: Path) -> Path:
