@@ -2,16 +2,25 @@
 
 import re
 
+import pytest
+
 from train.config import PRESETS, ROOT
-from train.report import BEGIN, END, section
+from train.report import MARKERS, section
 
 README = (ROOT / "README.md").read_text()
+SHIPPED = sorted(path.parent.name for path in (ROOT / "assets").glob("*/config.json"))
 
 
-def test_the_results_are_made_from_the_measured_files():
-    shown = README.split(BEGIN)[1].split(END)[0].strip()
-    assert shown == section(ROOT / "assets" / "fashion-llamagen" / "results")
-    assert "| 49 |" in shown and "10,000" in shown
+@pytest.mark.parametrize("preset", SHIPPED)
+def test_the_results_are_made_from_the_measured_files(preset):
+    begin, end = (marker.format(preset) for marker in MARKERS)
+    shown = README.split(begin)[1].split(end)[0].strip()
+    assert shown == section(ROOT / "assets" / preset / "results")
+    assert "AR teacher" in shown and "10,000" in shown
+
+
+def test_a_preset_is_shipped():
+    assert "fashion-llamagen" in SHIPPED
 
 
 def test_commands_and_presets_exist():

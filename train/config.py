@@ -40,7 +40,7 @@ class Stage:
 
 @dataclass
 class TokenizerStage(Stage):
-    """The VQ tokenizer: sizes (see `dd2core.tokenizer.VQConfig`) and training."""
+    """The VQ tokenizer: sizes (see `VQConfig` and `VARTokenizerConfig`) and training."""
 
     width: int = 16  # channels at full resolution
     mult: list[int] = field(default_factory=lambda: [1, 4, 6])  # channels per level / width
@@ -50,6 +50,8 @@ class TokenizerStage(Stage):
     code_dim: int = 8  # C
     groups: int = 8  # of GroupNorm
     attention: bool = True  # at the lowest resolution
+    patch_nums: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 7])  # var: p_k per scale
+    phi_convs: int = 4  # var: convolutions φ of the pyramid, shared by the scales
     l1: float = 1.0  # weight of |x − x̂|
     l2: float = 1.0  # weight of (x − x̂)²
     commitment: float = 0.25  # weight of ‖z − sg c‖²
@@ -58,13 +60,16 @@ class TokenizerStage(Stage):
 
 @dataclass
 class TeacherStage(Stage):
-    """The AR transformer: sizes (see `dd2core.llamagen.TransformerConfig`) and training."""
+    """The AR transformer: sizes (see `TransformerConfig` and `VARConfig`) and training."""
 
     depth: int = 8  # blocks
     width: int = 128  # D
     heads: int = 4  # attention heads
-    hidden: int = 344  # of SwiGLU
-    token_input: str = "codes"  # codes: Linear(C, D) on code vectors; table: Embedding(V, D)
+    hidden: int = 344  # llamagen: of SwiGLU
+    token_input: str = "codes"  # llamagen: codes: Linear(C, D) on code vectors; table: Embedding
+    mlp_ratio: float = 4.0  # var: hidden width of the MLP / width
+    shared_aln: bool = False  # var: one adaLN Linear for all blocks, plus an offset per block
+    attn_l2_norm: bool = True  # var: unit queries and keys, learned scale per head
     class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
 
 
@@ -156,6 +161,8 @@ class Benchmark:
 
     batches: list[int] = field(default_factory=lambda: [1, 8, 64])  # images per call
     repeats: int = 7  # rounds; each times every sampler once, the median is kept
+    thread_counts: list[int] = field(default_factory=list)  # CPU threads to try; the fastest count
+    # of each sampler is kept; empty: the process's own count alone
     starts: list[int] = field(default_factory=list)  # refine: also time it from these steps on
     cfg: float | None = None  # teacher's guidance; None is the preset's
     bf16: bool = False  # autocast of both samplers to bfloat16
@@ -177,7 +184,7 @@ class Config:
     """A whole experiment: one preset."""
 
     name: str = "unnamed"  # of the preset; also the folder under runs/
-    family: str = "llamagen"  # the teacher's family
+    family: str = "llamagen"  # the teacher's: llamagen or var
     data: str = "fashion-mnist"  # fashion-mnist, or a folder (IDX files or class folders)
     image_size: int = 28  # pixels a side
     channels: int = 1  # 1 grey, 3 RGB

@@ -1,8 +1,8 @@
 """The results tables of the README, made from files: `python -m train.report preset=NAME`.
 
 Reads `assets/NAME/results/*.json`, which `train.evaluate` and `train.benchmark` wrote, and rewrites
-the part of README.md between the two marker lines. No number is typed in. Also writes the picture
-`assets/NAME/comparison.png`.
+the part of README.md between the preset's two marker lines. No number is typed in. Also writes the
+picture `assets/NAME/comparison.png`.
 """
 
 import io
@@ -15,7 +15,7 @@ from dd2core.checkpoint import read_json, write_atomic, write_manifest
 from dd2core.errors import DD2Error
 from train.config import ROOT, Config, main
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+MARKERS = "<!-- results of {0} begin -->", "<!-- results of {0} end -->"
 NAMES = {
     "teacher": "AR teacher", "one_step": "**DD2, one step**", "dd2_short": "DD2 early",
     "dd1": "DD1, one step", "parallel": "parallel sampling, no distillation",
@@ -24,7 +24,7 @@ NAMES = {
 
 
 def quality_table(results: Path) -> str:
-    """Markdown table of all evaluations in a folder, in the order of `NAMES`, refinements last."""
+    """Markdown table of the evaluations in a folder, in the order of `NAMES`."""
     head = ("| sampler | passes | FD ↓ | % of variance | accuracy ↑ | precision ↑ | recall ↑ | "
             "teacher's NLL | entropy | training min | N |")
     rows = [head, "|" + " --- |" * 11]
@@ -32,7 +32,7 @@ def quality_table(results: Path) -> str:
     for path in sorted(results.glob("*.json"), key=_order):
         r = read_json(path)
         other = path.stem.startswith("teacher-cfg") and r["teacher_settings"]["cfg"] != best
-        if "fd" not in r or other or path.stem.startswith("try-"):
+        if "fd" not in r or other or path.stem.startswith(("try-", "refine-")):
             continue
         name = NAMES.get(path.stem) or NAMES.get(path.stem.split("-")[0], path.stem)
         note = path.stem.partition("-")[2].replace("cfg", "guidance ").replace("lr", "rate ")
@@ -62,6 +62,16 @@ def guidance_table(results: Path) -> str:
     return "\n".join(rows) if found else ""
 
 
+def refine_table(results: Path) -> str:
+    """Markdown table of few-step sampling: one step, then the teacher from a step on."""
+    found = [read_json(p) for p in results.glob("refine-*.json")]
+    rows = ["| teacher from step | passes | FD | accuracy | recall | N |", "|" + " --- |" * 6]
+    for r in sorted(found, key=lambda r: r["passes"]):
+        rows.append(f"| {r['start']} | {r['passes']} | {r['fd']:.2f} | {r['accuracy']:.3f} | "
+                    f"{r['recall']:.3f} | {r['n']:,} |")
+    return "\n".join(rows) if found else ""
+
+
 def tried_table(results: Path) -> str:
     """Markdown table of the estimates whose tag starts with `try-`."""
     files = sorted(results.glob("try-*.json"))
@@ -83,16 +93,17 @@ def speed_table(results: Path) -> str:
     rows = ["| batch | teacher | plain KV cache | one step | decoding | faster, with decoding | "
             "without |", "|" + " --- |" * 7]
     for r in report["rows"]:
-        ms = {name: f"{value:.1f} ms" for name, value in r["ms"].items()}
+        ms = {name: f"{value:.1f} ms ({r['threads'][name]})" for name, value in r["ms"].items()}
         rows.append(
             f"| {r['batch']} | {ms['teacher']} | {ms.get('yardstick', '–')} | {ms['one_step']} | "
             f"{ms['decode']} | {r['ratio_with_decoding']:.1f}× | {r['ratio']:.1f}× |"
         )
     flops = {k: f"{v / 1e6:.0f} MFLOP" for k, v in report["flops_per_image"].items()}
     rows += ["", f"{report['device']}, torch {report['torch']}, {report['dtype']}; medians of "
-             f"{report['repeats']} rounds in turns. Per image: teacher {flops['teacher']} in "
+             f"{report['repeats']} rounds in turns, each sampler on the count of threads in "
+             "brackets, its fastest. Per image: teacher {flops['teacher']} in "
              f"{report['passes']['teacher']} passes, one step {flops['one_step']} in one, decoding "
-             f"{flops['decode']}. \"Plain KV cache\" is the yardstick in `tests/yardstick.py`."]
+             f"{flops['decode']}. \"Plain KV cache\" is a yardstick kept in `tests/`."]
     return "\n".join(rows)
 
 
@@ -107,13 +118,15 @@ def training_table(logs: Path) -> str:
     """Markdown table of what each stage took, by its log."""
     rows = ["| stage | steps | images | minutes |", "|" + " --- |" * 4]
     total = 0.0
-    for stage in ("tokenizer", "classifier", "teacher", "gts", "csd", "tune"):
+    for stage in ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune"):
         path = logs / f"{stage}.jsonl"
         if path.exists():
             last = json.loads(path.read_text().splitlines()[-1])
-            total += last["seconds"] / 60
-            rows.append(f"| {stage} | {last['step']:,} | {last['images']:,} | "
-                        f"{last['seconds'] / 60:.0f} |")
+            result = logs / f"{stage}.json"
+            pairs = read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
+            minutes = (last["seconds"] + pairs) / 60
+            total += minutes
+            rows.append(f"| {stage} | {last['step']:,} | {last['images']:,} | {minutes:.0f} |")
     return "\n".join([*rows, f"| all | | | {total:.0f} |"])
 
 
@@ -123,7 +136,8 @@ def comparison(results: Path, out: Path) -> None:
     gap, head = 24, 26
     canvas = Image.new("RGB", (left.width + gap + right.width, left.height + head), "white")
     draw = ImageDraw.Draw(canvas)
-    names = ("AR teacher: 49 passes", "DD2: one pass")
+    passes = read_json(next(results.glob("teacher*.json")))["passes"]
+    names = (f"AR teacher: {passes} passes", "DD2: one pass")
     for x, picture, name in zip((0, left.width + gap), (left, right), names, strict=True):
         canvas.paste(picture, (x, head))
         draw.text((x, 4), name, fill="black", font=ImageFont.load_default(16))
@@ -139,6 +153,9 @@ def section(results: Path) -> str:
               training_table(results.parent / "logs")]
     if table := guidance_table(results):
         parts += ["The teacher by guidance scale:", table]
+    if table := refine_table(results):
+        parts += ["Between the two: one step, then the teacher from a step on (`sampler=refine`):",
+                  table]
     if table := speed_table(results):
         parts += ["Speed:", table]
     if table := tried_table(results):
@@ -147,16 +164,17 @@ def section(results: Path) -> str:
 
 
 def run(cfg: Config) -> None:
-    """Rewrite the results in README.md."""
+    """Rewrite the preset's results in README.md."""
     results, readme = ROOT / "assets" / cfg.name / "results", ROOT / "README.md"
     text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        raise DD2Error(f"README.md has no lines {BEGIN} and {END}: put them where results go.")
-    before, rest = text.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
+    begin, end = (marker.format(cfg.name) for marker in MARKERS)
+    if begin not in text or end not in text:
+        raise DD2Error(f"README.md has no lines {begin} and {end}: put them where results go.")
+    before, rest = text.split(begin, 1)
+    after = rest.split(end, 1)[1]
     comparison(results, results.parent / "comparison.png")
     write_manifest(results.parent)
-    write_atomic(readme, f"{before}{BEGIN}\n{section(results)}\n{END}{after}".encode())
+    write_atomic(readme, f"{before}{begin}\n{section(results)}\n{end}{after}".encode())
     print(f"report: README.md now shows {results}")
 
 
