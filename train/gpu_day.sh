@@ -6,7 +6,7 @@
 #   bash train/gpu_day.sh STAGE [key=value]  one stage; again while it answers "call again"
 #   bash train/gpu_day.sh all   [key=value]  the stages in order, as far as the minutes reach
 #
-# STAGE: tokenizer classifier teacher gts csd export evaluate dd1 benchmark
+# STAGE: tokenizer classifier teacher gts warm csd tune export evaluate dd1 benchmark
 # Exit status: 0 the stage is finished; 3 it wants another call; else it failed.
 # A stage that runs out of time has saved its last state: the same call resumes there. A finished
 # one is not run again (delete RUNS/finished/STAGE to do so). `evaluate` tries five guidance scales:
@@ -26,7 +26,7 @@ RUNS=${RUNS:-runs/$PRESET}
 OUT=${OUT:-out}
 N=${N:-10000}
 MAX_MB=16 MAX_FILES=8
-STAGES=(tokenizer classifier teacher gts csd export evaluate dd1 benchmark)
+STAGES=(tokenizer classifier teacher gts warm csd tune export evaluate dd1 benchmark)
 SAMPLERS=(tokenizer train_set teacher one_step parallel)
 CFGS=(1.0 1.25 1.5 1.75 2.0)   # the preset's default is to be the best of these
 DD1_RATES=(3e-4 1e-3 3e-3)     # the DD1 baseline's own sweep
@@ -79,7 +79,7 @@ stage() {  # every `|| return` hands on 3, "out of time", or the failure
   local s
   case $1 in
     setup-check) setup_check ;;
-    tokenizer | classifier | teacher | gts | csd) once "$1" train "$1" ;;
+    tokenizer | classifier | teacher | gts | warm | csd | tune) once "$1" train "$1" ;;
     export) train export ;;
     evaluate)
       for s in "${CFGS[@]}"; do
