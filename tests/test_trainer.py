@@ -51,6 +51,22 @@ def test_one_step_moves_generator_guidance_and_average_and_nothing_in_the_teache
     assert moved["ema"] == {f"module.{name}" for name in moved["generator"]} | {"updates"}
 
 
+def test_known_tokens_pull_the_generator_towards_them():
+    """With a heavy weight on the pairs G learns their tokens; without targets it does not."""
+    eps, targets = torch.randn(B, L, C), torch.randint(V, (2, L))
+
+    def after(steps: int, **options) -> tuple[float, dict]:
+        t = new_trainer(**options)
+        for _ in range(steps):
+            numbers = t.step(eps, LABELS, targets if options else None)
+        met = t.teacher.quantise(t.generator.generate(eps, LABELS))[:2] == targets
+        return met.float().mean().item(), numbers
+
+    (free, plain), (pulled, numbers) = after(60), after(60, pair_weight=100.0)
+    assert pulled > free + 0.1
+    assert "right_tokens" in numbers and "right_tokens" not in plain
+
+
 @FORMS
 @pytest.mark.parametrize("r", [1, 3])
 def test_guidance_takes_r_steps_and_the_generator_one(form, r):
