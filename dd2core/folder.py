@@ -19,10 +19,9 @@ from dd2core.checkpoint import (
     write_tensors,
 )
 from dd2core.errors import DD2Error
-from dd2core.llamagen import LlamaGenTeacher, LlamaGenTransformer, TransformerConfig
+from dd2core.families import FAMILIES, Family
 from dd2core.model import ConditionalScoreModel
-from dd2core.teacher import Teacher, scaled_codebook
-from dd2core.tokenizer import VQConfig, VQTokenizer
+from dd2core.teacher import Teacher
 
 ASSETS = Path(__file__).parent.parent / "assets"
 FORMAT = 1
@@ -94,41 +93,43 @@ def load_folder(folder: Path, device: torch.device) -> Model:
         DD2Error: a file is missing, damaged, or of another model.
     """
     config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT or config.get("family") != "llamagen":
+    if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
         raise DD2Error(
             f"{folder}/config.json is of format {config.get('format')}, family "
-            f"{config.get('family')}: this version reads format {FORMAT}, family llamagen."
+            f"{config.get('family')}: this version reads format {FORMAT}, family "
+            f"{' or '.join(FAMILIES)}."
         )
     try:
         parts, name, head = list(config["parts"]), str(config["name"]), config["head"]
         class_names = [str(c) for c in config["class_names"]]
         if head is not None:
             head = {k: head[k] for k in ("width", "depth", "t_init")}
-        vq = VQConfig(**{k: _tuple(v) for k, v in config["tokenizer"].items()})
-        sizes = TransformerConfig(**config["transformer"])
+        family = FAMILIES[config["family"]]
+        vq = family.tokenizer_sizes(**_tuples(config["tokenizer"]))
+        sizes = family.transformer_sizes(**_tuples(config["transformer"]))
         sampling = SamplingDefaults(**config["sampling"])
     except (TypeError, KeyError, AttributeError) as error:
         raise DD2Error(f"{folder}/config.json is not a model's: {error}.") from None
     if head is None and {"generator", "guidance"} & set(parts):
         raise DD2Error(f"{folder}/config.json is not a model's: its score networks have no head.")
     check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in parts])
-    teacher = _teacher(folder, vq, sizes).to(device)
+    teacher = _teacher(folder, family, vq, sizes).to(device)
     scores = {part: _score(folder, part, teacher, head) if part in parts
               else None for part in ("generator", "guidance")}
     return Model(name, config["family"], class_names, sampling, teacher,
                  scores["generator"], scores["guidance"], vq.image_size, folder)
 
 
-def _tuple(value):
-    return tuple(value) if isinstance(value, list) else value
+def _tuples(sizes: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
 
 
-def _teacher(folder: Path, vq: VQConfig, sizes: TransformerConfig) -> LlamaGenTeacher:
-    tokenizer = VQTokenizer(vq)
+def _teacher(folder: Path, family: Family, vq, sizes) -> Teacher:
+    tokenizer = family.tokenizer(vq)
     load_strict(tokenizer, *_weights(folder, "tokenizer"))
-    transformer = LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
+    transformer = family.transformer(sizes, tokenizer)
     load_strict(transformer, *_weights(folder, "teacher"))
-    return LlamaGenTeacher(tokenizer, transformer)
+    return family.teacher(tokenizer, transformer)
 
 
 def _score(folder: Path, part: str, teacher: Teacher, head: dict) -> ConditionalScoreModel:

@@ -34,6 +34,11 @@ class VQConfig:
         """Tokens a side."""
         return self.image_size // 2 ** (len(self.mult) - 1)
 
+    @property
+    def num_tokens(self) -> int:
+        """L."""
+        return self.grid**2
+
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)

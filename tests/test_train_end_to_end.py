@@ -14,11 +14,11 @@ import torch
 from dd2core import load_pipeline
 from dd2core.checkpoint import read_tensors
 from tests.train_helpers import PICTURES, cli, grey, log_steps, snapshot
+from train.build import new_tokenizer
 from train.config import ROOT, load_config
 from train.data import load_data, to_float
 from train.evaluate import SAMPLERS, load_classifier
 from train.export import STAGES
-from train.tokenizer import vq_config
 
 RGB = ("preset=tiny", f"data={PICTURES}", "image_size=32", "channels=3")
 
@@ -271,7 +271,7 @@ def test_dd1_is_trained_and_measured_as_the_generator(finished):
 def test_the_pictures_preset_fits_the_sizes_it_names(words, grid, tmp_path, capsys):
     words = ["preset=pictures", f"data={PICTURES}", f"out={tmp_path / 'run'}", "dry_run=true",
              "tokenizer.batch=2", "gts.batch=2", "csd.batch=2", *words]
-    assert vq_config(load_config(words)).grid == grid
+    assert new_tokenizer(load_config(words)).cfg.grid == grid
     for stage in ("tokenizer", "gts", "csd"):
         assert cli(stage, *words) is None
         assert f"{stage}: dry run, nothing written" in capsys.readouterr().out

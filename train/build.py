@@ -1,10 +1,12 @@
 """Putting the parts of an experiment together from its settings and its run folder."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dd2core.checkpoint import (
@@ -16,10 +18,9 @@ from dd2core.checkpoint import (
     write_tensors,
 )
 from dd2core.errors import DD2Error
-from dd2core.llamagen import LlamaGenTeacher, LlamaGenTransformer, TransformerConfig
+from dd2core.families import find_family
 from dd2core.model import ConditionalScoreModel
-from dd2core.teacher import Teacher, scaled_codebook
-from dd2core.tokenizer import VQTokenizer
+from dd2core.teacher import Teacher
 from train.config import Config, run_folder
 from train.data import load_data, to_float
 
@@ -40,15 +41,33 @@ class TokenData:
     test_labels: Tensor
 
 
-def load_tokenizer(cfg: Config, device: torch.device) -> VQTokenizer:
+def fill_sizes(kind: type, *sources):
+    """A config dataclass `kind`: each field from the first of `sources` that has its name.
+
+    Fields that none has keep their defaults; lists become tuples.
+    """
+    found = {}
+    for name in (f.name for f in dataclasses.fields(kind)):
+        values = [getattr(s, name) for s in sources if hasattr(s, name)]
+        if values:
+            found[name] = tuple(values[0]) if isinstance(values[0], list) else values[0]
+    return kind(**found)
+
+
+def new_tokenizer(cfg: Config) -> nn.Module:
+    """An untrained tokenizer of the settings' family and sizes."""
+    family = find_family(cfg.family)
+    image = SimpleNamespace(image_size=cfg.image_size, in_channels=cfg.channels)
+    return family.tokenizer(fill_sizes(family.tokenizer_sizes, image, cfg.tokenizer))
+
+
+def load_tokenizer(cfg: Config, device: torch.device) -> nn.Module:
     """The trained tokenizer of this experiment, frozen.
 
     Raises:
         DD2Error: it has not been trained, or its sizes differ from the settings.
     """
-    from train.tokenizer import vq_config
-
-    model = VQTokenizer(vq_config(cfg))
+    model = new_tokenizer(cfg)
     _load(cfg, model, run_folder(cfg) / "tokenizer" / "tokenizer.safetensors")
     return model.requires_grad_(False).eval().to(device)
 
@@ -61,7 +80,7 @@ def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
 
 
 @torch.no_grad()
-def load_tokens(cfg: Config, tokenizer: VQTokenizer, device: torch.device) -> TokenData:
+def load_tokens(cfg: Config, tokenizer: nn.Module, device: torch.device) -> TokenData:
     """The tokens of the data set: extracted once and cached in the run folder.
 
     Another tokenizer or another `data=` makes them anew, and `classes.json` beside them.
@@ -70,7 +89,7 @@ def load_tokens(cfg: Config, tokenizer: VQTokenizer, device: torch.device) -> To
     path = folder / "tokens" / "tokens.safetensors"
     if cfg.dry_run and not path.exists():
         v, classes = tokenizer.cfg, len(class_names(cfg))
-        x, y = torch.randint(v.num_codes, (4096, v.grid**2)), torch.randint(classes, (4096,))
+        x, y = torch.randint(v.num_codes, (4096, v.num_tokens)), torch.randint(classes, (4096,))
         return TokenData(x, y, x[:256], y[:256])
     source = {"data": cfg.data,
               "tokenizer_sha256": sha256(folder / "tokenizer" / "tokenizer.safetensors")}
@@ -90,7 +109,7 @@ def load_tokens(cfg: Config, tokenizer: VQTokenizer, device: torch.device) -> To
 
 
 @torch.no_grad()
-def encode_all(tokenizer: VQTokenizer, images: Tensor, device: torch.device) -> Tensor:
+def encode_all(tokenizer: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """uint8 images (N, channels, H, W) → tokens (N, L) on the CPU."""
     parts = tqdm(images.split(256), desc="tokens", mininterval=2.0, disable=len(images) < 10_000)
     return torch.cat([tokenizer.encode(to_float(part).to(device)).cpu() for part in parts])
@@ -102,17 +121,17 @@ def class_names(cfg: Config) -> list[str]:
     return read_json(path)["class_names"] if path.exists() else load_data(cfg).class_names
 
 
-def new_transformer(cfg: Config, tokenizer: VQTokenizer, num_classes: int) -> LlamaGenTransformer:
+def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.Module:
     """An untrained transformer of the settings' sizes."""
-    s, v = cfg.teacher, tokenizer.cfg
+    s, family = cfg.teacher, find_family(cfg.family)
     if s.width % s.heads or (s.width // s.heads) % 4:
         raise DD2Error(
             f"teacher.width={s.width} over teacher.heads={s.heads} must give heads of a multiple "
             "of 4 numbers."
         )
-    sizes = TransformerConfig(s.depth, s.width, s.heads, s.hidden, v.grid, v.num_codes, v.code_dim,
-                              num_classes, s.token_input)
-    return LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
+    data = SimpleNamespace(num_classes=num_classes)
+    sizes = fill_sizes(family.transformer_sizes, data, s, tokenizer.cfg)
+    return family.transformer(sizes, tokenizer)
 
 
 def load_teacher(cfg: Config, device: torch.device) -> Teacher:
@@ -124,7 +143,7 @@ def load_teacher(cfg: Config, device: torch.device) -> Teacher:
     tokenizer = load_tokenizer(cfg, torch.device("cpu"))
     transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
     _load(cfg, transformer, run_folder(cfg) / "teacher" / "teacher.safetensors")
-    return LlamaGenTeacher(tokenizer, transformer).to(device)
+    return find_family(cfg.family).teacher(tokenizer, transformer).to(device)
 
 
 def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalScoreModel:

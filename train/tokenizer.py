@@ -9,20 +9,11 @@ from torch import Tensor
 
 from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
-from dd2core.tokenizer import VQConfig, VQTokenizer
 from train import loop
+from train.build import new_tokenizer
 from train.config import Config, main
 from train.data import Data, batch_indices, load_data, to_float
 from train.distributed import single_process
-
-
-def vq_config(cfg: Config) -> VQConfig:
-    """The tokenizer's sizes."""
-    s = cfg.tokenizer
-    return VQConfig(
-        cfg.image_size, cfg.channels, s.width, tuple(s.mult), tuple(s.res_blocks), s.z_channels,
-        s.num_codes, s.code_dim, s.groups, s.attention,
-    )
 
 
 class TokenizerJob:
@@ -31,7 +22,7 @@ class TokenizerJob:
     def __init__(self, cfg: Config, data: Data, device: torch.device):
         self.cfg, self.opts, self.device = cfg, cfg.tokenizer, device
         self.images = data.images
-        self.model = VQTokenizer(vq_config(cfg)).to(device, memory_format=torch.channels_last)
+        self.model = new_tokenizer(cfg).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, self.opts.ema)
         used = torch.nn.Module()  # how often each code was used since the last re-seeding
         used.register_buffer("count", torch.zeros(self.opts.num_codes, device=device))
@@ -93,7 +84,7 @@ def run(cfg: Config) -> None:
 
 
 @torch.no_grad()
-def measure(model: VQTokenizer, images: Tensor, device: torch.device) -> tuple[float, int]:
+def measure(model: torch.nn.Module, images: Tensor, device: torch.device) -> tuple[float, int]:
     """Mean squared reconstruction error on [−1, 1] and number of codes in use."""
     total, seen = 0.0, set()
     for part in images.split(256):

@@ -1,0 +1,229 @@
+"""The VAR family: a transformer that predicts the tokens of one scale after the other.
+
+Told top to bottom: backbone, transformer, KV cache over scales, teacher. Learned positions and
+levels, attention within a scale and to all coarser ones, guidance that grows with the scale (design
+§7, §10; blocks and sizes in `dd2core.var_block`). What a scale sees of the coarser ones comes
+through the residual pyramid of the tokenizer, so noise can take the place of code vectors (§3).
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dd2core.pyramid import scale_spans
+from dd2core.score import full_precision
+from dd2core.teacher import Teacher, scaled_codebook
+from dd2core.var_block import Block, VARConfig, modulate, run_block
+from dd2core.var_tokenizer import VARTokenizer
+
+
+def scale_mask(patch_nums: tuple[int, ...]) -> Tensor:
+    """(L, L), 0 where a token may look (its own scale and coarser ones), −inf elsewhere."""
+    scale = torch.repeat_interleave(torch.arange(len(patch_nums)),
+                                    torch.tensor([p * p for p in patch_nums]))
+    hidden = scale[:, None] < scale[None]
+    return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
+
+
+class VARBackbone(nn.Module):
+    """Pyramid, token input, blocks and class-conditioned norm: h_i from q_<i (design §3)."""
+
+    def __init__(self, cfg: VARConfig, tokenizer: VARTokenizer):
+        super().__init__()
+        d, scales = cfg.width, len(cfg.patch_nums)
+        self.cfg, self.width, self.spans = cfg, d, scale_spans(cfg.patch_nums)
+        self.class_embedding = nn.Embedding(cfg.num_classes + 1, d)
+        self.start = nn.Parameter(torch.randn(self.spans[0][1], d))  # in place of the first scale
+        self.position = nn.Parameter(torch.randn(cfg.num_tokens, d))
+        self.level = nn.Embedding(scales, d)
+        self.code_input = nn.Linear(cfg.code_dim, d)
+        self.modulation = nn.Linear(d, 6 * d) if cfg.shared_aln else None
+        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
+        self.norm = nn.Linear(d, 2 * d)  # scale and shift of the last layer norm
+        # Frozen: the tokenizer owns and saves them.
+        self.pyramid = tokenizer.pyramid.frozen_copy()
+        self.register_buffer("codes", tokenizer.codes.detach().clone(), persistent=False)
+        self.code_scale = scaled_codebook(tokenizer.codes)[1]
+        counts = torch.tensor([p * p for p in cfg.patch_nums])
+        scale = torch.repeat_interleave(torch.arange(scales), counts)
+        self.register_buffer("scale_of", scale, persistent=False)
+        self.register_buffer("mask", scale_mask(cfg.patch_nums), persistent=False)
+
+    def follow(self, tokenizer: VARTokenizer) -> None:
+        """Take over the tokenizer's codes and convolutions."""
+        self.pyramid.follow(tokenizer.pyramid)
+        self.codes.copy_(tokenizer.codes.detach())
+        self.code_scale = scaled_codebook(tokenizer.codes)[1]
+
+    def vectors(self, prefix: Tensor) -> Tensor:
+        """Tokens (B, n) or code-like vectors (B, n, C) → vectors on the stored codes' scale."""
+        return prefix / self.code_scale if prefix.is_floating_point() else self.codes[prefix]
+
+    def places(self) -> Tensor:
+        """What tells tokens apart before they say anything: level and position, (L, D)."""
+        return self.position + self.level(self.scale_of)
+
+    def first(self, labels: Tensor) -> Tensor:
+        """Inputs of the first scale, without places: (B,) → (B, p_1², D)."""
+        return self.class_embedding(labels)[:, None] + self.start
+
+    def conditions(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """SiLU(class) (B, D), and what `Block.modulate` wants of it."""
+        c = F.silu(self.class_embedding(labels))
+        return c, c if self.modulation is None else self.modulation(c)
+
+    def norm_modulation(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of the last norm, each (B, 1, D), from SiLU(class) c (B, D)."""
+        scale, shift = self.norm(c)[:, None].chunk(2, -1)
+        return 1 + scale, shift
+
+    def forward(self, prefix: Tensor, labels: Tensor) -> Tensor:
+        """Features of all positions at once.
+
+        Args:
+            prefix (Tensor): tokens (B, L) int64 or vectors (B, L, C) like `Teacher.codebook`;
+                tokens of scale k see those of the scales before k.
+            labels (Tensor): (B,) int64; num_classes is "unconditional".
+
+        Returns:
+            Tensor: (B, L, D).
+        """
+        seen = self.pyramid.inputs(self.vectors(prefix))  # (B, L − p_1², C)
+        first, rest = self.first(labels), self.code_input(seen)
+        x = torch.cat([first, rest.to(first.dtype)], 1) + self.places()  # (B, L, D)
+        c, condition = self.conditions(labels)
+        for block in self.blocks:
+            x = block(x, condition, self.mask)  # (B, L, D)
+        return modulate(x, *self.norm_modulation(c))
+
+    def new_parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that are not copied from the teacher: none."""
+        return ()
+
+
+class VARTransformer(nn.Module):
+    """Backbone and the last Linear: logits of q_i from q_<i."""
+
+    def __init__(self, cfg: VARConfig, tokenizer: VARTokenizer):
+        super().__init__()
+        self.cfg = cfg
+        self.backbone = VARBackbone(cfg, tokenizer)
+        self.output = nn.Linear(cfg.width, cfg.num_codes)
+        self.reset()
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Fresh weights: small matrices, gates of adaLN open, inputs of unit scale."""
+        model, d = self.backbone, self.cfg.width
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias) if module.bias is not None else None
+        for a in (model.class_embedding.weight, model.start, model.position, model.level.weight):
+            nn.init.normal_(a, std=(3 * d) ** -0.5)
+        nn.init.normal_(model.code_input.weight,
+                        std=model.code_scale * self.cfg.code_dim**-0.5)
+        for block in model.blocks:
+            gates = block.modulation.bias.view(6, d) if block.modulation is not None \
+                else block.modulation_offset
+            gates[:2] = 1.0
+
+    def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """(B, L), (B,) int64 → logits (B, L, V)."""
+        return self.output(self.backbone(tokens, labels))
+
+
+class ScaleCache:
+    """Keys and values of all blocks, allocated once; what depends on the label alone, computed
+    once; f̂ of the scales so far; and how many scales they hold."""
+
+    def __init__(self, model: VARBackbone, labels: Tensor):
+        cfg, like = model.cfg, model.position
+        kind = like.device.type
+        auto = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if auto else like.dtype
+        shape = (labels.shape[0], cfg.num_tokens, 2, cfg.heads, cfg.width // cfg.heads)
+        c, condition = model.conditions(labels)
+        self.blocks = [(block.weights(), block.modulate(condition),
+                        like.new_empty(shape, dtype=dtype)) for block in model.blocks]
+        self.norm, self.first = model.norm_modulation(c), model.first(labels)
+        self.places, self.kernels = model.places(), model.pyramid.kernels()
+        self.f = like.new_zeros(labels.shape[0], cfg.patch_nums[-1] ** 2, cfg.code_dim)
+        self.scales = 0
+
+
+class VARTeacher(Teacher):
+    """Tokenizer and transformer behind the `Teacher` interface."""
+
+    guidance_off = 0.0
+
+    def __init__(self, tokenizer: VARTokenizer, transformer: VARTransformer):
+        super().__init__()
+        cfg = transformer.cfg
+        self.set_codebook(tokenizer.codes)
+        # Convolutions of small batches are a fifth faster on weights in this order.
+        self.tokenizer = tokenizer.to(memory_format=torch.channels_last)
+        self.transformer = transformer
+        transformer.backbone.follow(tokenizer)
+        self.num_classes, self.num_tokens = cfg.num_classes, cfg.num_tokens
+        self.spans = scale_spans(cfg.patch_nums)
+        ratio = transformer.backbone.scale_of / max(1, len(self.spans) - 1)
+        self.register_buffer("strength", ratio[:, None], persistent=False)  # k/(K − 1), (L, 1)
+        self.requires_grad_(False).eval()
+
+    def logits(self, tokens: Tensor, labels: Tensor) -> Tensor:
+        """See `Teacher.logits`."""
+        return self.transformer(tokens, labels)
+
+    def blank_logits(self, labels: Tensor) -> Tensor:
+        """See `Teacher.blank_logits`: the mean code everywhere, through the pyramid."""
+        blank = self.codebook.mean(0).expand(len(labels), self.num_tokens, -1)
+        return self.transformer.output(self.transformer.backbone(blank, labels))
+
+    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
+        """(1 + t_k)c − t_k·u with t_k = cfg·k/(K − 1) (design §10)."""
+        t = cfg * self.strength[start : start + cond.shape[1]]  # (n, 1)
+        return torch.addcmul(cond, cond - uncond, t.to(cond.dtype))
+
+    def begin(self, labels: Tensor) -> ScaleCache:
+        """See `Teacher.begin`."""
+        return ScaleCache(self.transformer.backbone, labels)
+
+    def advance(self, cache: ScaleCache, tokens: Tensor, step: int) -> Tensor:
+        """See `Teacher.advance`."""
+        model, done = self.transformer.backbone, cache.scales
+        first, last = self.spans[done][0], self.spans[step][1]
+        x = torch.cat([self._input(cache, tokens, k) for k in range(done, step + 1)], 1) \
+            if step > done else self._input(cache, tokens, step)
+        x = x + cache.places[first:last]  # (B, n, D)
+        mask = model.mask[first:last, :last] if step > done else None
+        for weights, modulation, kv in cache.blocks:
+            x = run_block(weights, model.cfg.heads, x, modulation, mask, kv, first)
+        cache.scales = step + 1
+        x = x[:, self.spans[step][0] - last :]
+        return self.transformer.output(modulate(x, *cache.norm))  # (B, n, V)
+
+    def _input(self, cache: ScaleCache, tokens: Tensor, k: int) -> Tensor:
+        """Inputs (B, p_k², D) of scale k, without places; f̂ takes in the scale before."""
+        if k == 0:
+            return cache.first
+        model, (first, last) = self.transformer.backbone, self.spans[k - 1]
+        with full_precision(tokens.device):
+            cache.f += model.pyramid.rise(model.codes[tokens[:, first:last]], k - 1, cache.kernels)
+            seen = model.pyramid.down(cache.f, k)
+        return model.code_input(seen).to(cache.first.dtype)
+
+    def decode(self, tokens: Tensor, upto: int | None = None) -> Tensor:
+        """See `Teacher.decode`; scales that are not decided as a whole add nothing."""
+        upto = self.num_tokens if upto is None else upto
+        return self.tokenizer.decode(tokens, sum(stop <= upto for _, stop in self.spans))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See `Teacher.encode`."""
+        return self.tokenizer.encode(images)
+
+    def backbone(self) -> VARBackbone:
+        """See `Teacher.backbone`."""
+        return copy.deepcopy(self.transformer.backbone).requires_grad_(True).train()
