@@ -112,13 +112,13 @@ class VARTokenizer(nn.Module):
 
         Returns:
             reconstruction (B, in_channels, H, W); tokens (B, L); codebook loss ‖sg f − f̂_k‖² and
-            commitment loss ‖f − sg f̂_k‖², both scalar means over positions and scales k.
+            commitment loss ‖f − sg f̂_k‖², both scalar means over numbers and scales k.
         """
         f = self.feature_map(images)  # (B, p_K², C)
         tokens, _, sums = self.search(f.detach())
         sums = torch.stack(sums)  # (K, B, p_K², C)
-        codebook_loss = (sums - f.detach()).square().sum(-1).mean()
-        commitment = (sums.detach() - f).square().sum(-1).mean()
+        codebook_loss = (sums - f.detach()).square().mean()
+        commitment = (sums.detach() - f).square().mean()
         recon = self.decode_map(f + (sums[-1] - f).detach())  # straight-through
         return recon, tokens, codebook_loss, commitment
 
