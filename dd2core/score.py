@@ -49,12 +49,21 @@ def posterior_mean(
     return torch.cat(parts).reshape(*shape, x_t.shape[-1])
 
 
-def _posterior_mean(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> Tensor:
+def posterior_weights(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> Tensor:
+    """w_j ∝ p_j · exp(−‖x_t − (1 − t)c_j‖² / (2t²)), what x_t leaves of p (design §2 (1)).
+
+    Arguments and shapes as in `posterior_mean`, all of one dtype; gives (..., V), rows sum to 1.
+    """
     with full_precision(x_t.device):
         a = (1 - t) / t**2  # (..., 1)
         logits = log_p + (a * x_t) @ codebook.T  # (..., V); ‖x_t‖² cancels in the softmax
         logits = logits - 0.5 * a * (1 - t) * codebook.square().sum(-1)
-        return logits.softmax(-1) @ codebook  # (..., C)
+        return logits.softmax(-1)  # (..., V)
+
+
+def _posterior_mean(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> Tensor:
+    with full_precision(x_t.device):
+        return posterior_weights(x_t, t, log_p, codebook) @ codebook  # (..., C)
 
 
 def conditional_score(

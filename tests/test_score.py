@@ -7,7 +7,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dd2core.score import conditional_score, full_precision, nearest_code, posterior_mean
+from dd2core.score import (
+    conditional_score,
+    full_precision,
+    nearest_code,
+    posterior_mean,
+    posterior_weights,
+)
 
 V, C = 23, 3
 
@@ -195,3 +201,16 @@ def test_nearest_code_is_the_argmin_of_the_distance(dtype):
     expected = torch.cdist(x.double(), codebook.double().expand(4, -1, -1)).argmin(-1)
     got = nearest_code(x, codebook)
     assert got.dtype == torch.int64 and torch.equal(got, expected)
+
+
+def test_posterior_weights_are_bayes_rule():
+    torch.manual_seed(0)
+    codes = torch.randn(6, 3, dtype=torch.float64)
+    log_p = torch.randn(6, dtype=torch.float64).log_softmax(-1)
+    x_t = torch.randn(4, 3, dtype=torch.float64)
+    t = torch.tensor([0.1, 0.4, 0.8, 1.0], dtype=torch.float64)[:, None]
+    density = torch.distributions.Normal((1 - t)[..., None] * codes, t[..., None])
+    joint = log_p + density.log_prob(x_t[:, None]).sum(-1)  # log p(c_j) + log N(x_t; (1−t)c_j, t²)
+    expected = joint.softmax(-1)
+    assert torch.allclose(posterior_weights(x_t, t, log_p, codes), expected)
+    assert torch.allclose(posterior_weights(x_t, t, log_p, codes)[-1], log_p.exp())  # t = 1: p
