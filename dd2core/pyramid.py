@@ -8,6 +8,7 @@ Maps are kept as (B, p², C): both resamplings are products with a fixed matrix,
 convolution whose kernel has the identity folded in. All of it runs in full precision.
 """
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -37,7 +38,7 @@ def phi_index(k: int, scales: int, convs: int) -> int:
 
 def resize_matrix(source: int, target: int, mode: str) -> Tensor:
     """The matrix (target², source²) of a resampling of square maps (align_corners off)."""
-    basis = torch.eye(source * source).view(-1, 1, source, source)
+    basis = torch.eye(source * source, device="cpu").view(-1, 1, source, source)
     return F.interpolate(basis, size=(target, target), mode=mode).flatten(1).T.contiguous()
 
 
@@ -49,13 +50,13 @@ class Pyramid(nn.Module):
         code_dim (int): C.
         convs (int): number of shared convolutions.
         ratio (float): φ(x) = (1 − ratio)·x + ratio·conv(x).
-        frozen (bool): keep the convolutions as buffers that are neither trained nor saved: for a
-            transformer, whose tokenizer saves them.
+
+    Its constants are made on the CPU even under `torch.device("meta")`, so that a model built there
+    and filled with weights is whole.
     """
 
     def __init__(
-        self, patch_nums: tuple[int, ...], code_dim: int, convs: int = 4, ratio: float = 0.5,
-        frozen: bool = False,
+        self, patch_nums: tuple[int, ...], code_dim: int, convs: int = 4, ratio: float = 0.5
     ):
         super().__init__()
         rising = all(a < b for a, b in zip(patch_nums[:-1], patch_nums[1:], strict=True))
@@ -67,31 +68,27 @@ class Pyramid(nn.Module):
         self.phi = [phi_index(k, len(patch_nums), convs) for k in range(len(patch_nums))]
         bound = (9 * code_dim) ** -0.5
         weight = torch.empty(convs * code_dim, code_dim, 3, 3).uniform_(-bound, bound)
-        bias = torch.zeros(convs * code_dim)
-        if frozen:
-            self.register_buffer("weight", weight, persistent=False)
-            self.register_buffer("bias", bias, persistent=False)
-        else:
-            self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        same = torch.zeros(code_dim, code_dim, 3, 3)
-        same[:, :, 1, 1] = torch.eye(code_dim)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(convs * code_dim))
+        same = torch.zeros(code_dim, code_dim, 3, 3, device="cpu")
+        same[:, :, 1, 1] = torch.eye(code_dim, device="cpu")
         self.register_buffer("same", same.repeat(convs, 1, 1, 1), persistent=False)
         for k, p in enumerate(patch_nums[:-1]):
             self.register_buffer(f"up_{k}", resize_matrix(p, self.side, "bicubic"), False)
             self.register_buffer(f"down_{k}", resize_matrix(self.side, p, "area"), False)
 
     def frozen_copy(self) -> "Pyramid":
-        """A copy whose convolutions are buffers."""
-        code_dim = self.weight.shape[1]
-        copy = Pyramid(self.patch_nums, code_dim, self.convs, self.ratio, frozen=True)
-        return copy.to(self.weight.device, self.weight.dtype).follow(self)
+        """A copy whose convolutions are buffers, neither trained nor saved: for a transformer,
+        whose tokenizer saves them."""
+        other = copy.deepcopy(self)
+        for name in ("weight", "bias"):
+            value = getattr(other, name).detach()
+            delattr(other, name)
+            other.register_buffer(name, value, persistent=False)
+        return other
 
-    @torch.no_grad()
-    def follow(self, other: "Pyramid") -> "Pyramid":
-        """Take over the convolutions of another pyramid; returns this one."""
-        self.weight.copy_(other.weight)
-        self.bias.copy_(other.bias)
-        return self
+    def follow(self, other: "Pyramid") -> None:
+        """Take over the convolutions of another pyramid; this one is a `frozen_copy`."""
+        self.weight, self.bias = other.weight.detach().clone(), other.bias.detach().clone()
 
     def kernels(self) -> list[Kernel]:
         """The φ of each scale."""

@@ -21,7 +21,8 @@ from dd2core.score import nearest_code
 def scaled_codebook(codes: Tensor) -> tuple[Tensor, float]:
     """Codes (V, C) times the one scalar that gives them RMS 1, and that scalar (design §1)."""
     codes = codes.detach().float()
-    scale = float(codes.square().mean().rsqrt())
+    # Meta tensors have shapes but no values: sizes and costs are the same with any scale.
+    scale = 1.0 if codes.is_meta else float(codes.square().mean().rsqrt())
     return scale * codes, scale
 
 

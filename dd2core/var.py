@@ -19,12 +19,17 @@ from dd2core.var_block import Block, VARConfig, modulate, run_block
 from dd2core.var_tokenizer import VARTokenizer
 
 
+def scale_of_tokens(patch_nums: tuple[int, ...]) -> Tensor:
+    """The scale, from 0, of each of the L tokens: (L,) int64."""
+    counts = torch.tensor([p * p for p in patch_nums], device="cpu")
+    return torch.repeat_interleave(torch.arange(len(patch_nums), device="cpu"), counts)
+
+
 def scale_mask(patch_nums: tuple[int, ...]) -> Tensor:
     """(L, L), 0 where a token may look (its own scale and coarser ones), −inf elsewhere."""
-    scale = torch.repeat_interleave(torch.arange(len(patch_nums)),
-                                    torch.tensor([p * p for p in patch_nums]))
+    scale = scale_of_tokens(patch_nums)
     hidden = scale[:, None] < scale[None]
-    return torch.zeros(hidden.shape).masked_fill(hidden, float("-inf"))
+    return torch.zeros(hidden.shape, device="cpu").masked_fill(hidden, float("-inf"))
 
 
 class VARBackbone(nn.Module):
@@ -46,15 +51,13 @@ class VARBackbone(nn.Module):
         self.pyramid = tokenizer.pyramid.frozen_copy()
         self.register_buffer("codes", tokenizer.codes.detach().clone(), persistent=False)
         self.code_scale = scaled_codebook(tokenizer.codes)[1]
-        counts = torch.tensor([p * p for p in cfg.patch_nums])
-        scale = torch.repeat_interleave(torch.arange(scales), counts)
-        self.register_buffer("scale_of", scale, persistent=False)
+        self.register_buffer("scale_of", scale_of_tokens(cfg.patch_nums), persistent=False)
         self.register_buffer("mask", scale_mask(cfg.patch_nums), persistent=False)
 
     def follow(self, tokenizer: VARTokenizer) -> None:
         """Take over the tokenizer's codes and convolutions."""
         self.pyramid.follow(tokenizer.pyramid)
-        self.codes.copy_(tokenizer.codes.detach())
+        self.codes = tokenizer.codes.detach().clone()
         self.code_scale = scaled_codebook(tokenizer.codes)[1]
 
     def vectors(self, prefix: Tensor) -> Tensor:
