@@ -15,6 +15,8 @@
 #   PRESET   preset (fashion-llamagen-gpu)      DATA     folder with the four IDX files (preset's)
 #   MINUTES  most minutes of a call (9)         PYTHON   interpreter (.venv/bin/python or python3)
 #   RUNS     folder of the run (runs/PRESET)    N        images per evaluation (10000)
+#   CFGS     guidance scales that `evaluate` tries ("1.0 1.25 1.5 1.75 2.0"; for fashion-var
+#            "0 0.25 0.5 0.75 1")
 #   OUT      what is worth keeping is copied here (out): at most 8 files of at most 16 MB each.
 #            A fresh machine goes on from there: put those files into RESTORE=FOLDER.
 set -euo pipefail
@@ -28,7 +30,7 @@ N=${N:-10000}
 MAX_MB=16 MAX_FILES=8
 STAGES=(tokenizer classifier teacher gts warm csd tune export evaluate dd1 benchmark)
 SAMPLERS=(tokenizer train_set teacher one_step parallel)
-CFGS=(1.0 1.25 1.5 1.75 2.0)   # the preset's default is to be the best of these
+read -ra CFGS <<<"${CFGS:-1.0 1.25 1.5 1.75 2.0}"  # the preset's default is to be the best
 DD1_RATES=(3e-4 1e-3 3e-3)     # the DD1 baseline's own sweep
 
 if [ -z "${PYTHON:-}" ]; then
@@ -40,7 +42,7 @@ MARKS=$RUNS/finished
 END=$((SECONDS + $(awk "BEGIN {print int(60 * $MINUTES)}")))
 RESERVE=20  # seconds kept for copying the results
 
-usage() { sed -n '2,22p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
+usage() { sed -n '2,24p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
 
 left() { echo $((END - SECONDS - RESERVE)); }
 
