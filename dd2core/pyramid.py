@@ -5,10 +5,10 @@ through a 3×3 convolution φ(x) = (x + conv(x))/2 shared by neighbouring scales
 the transformer sees, for scale k + 1, f̂ area-down-sampled to p_{k+1} (design §3, §7).
 
 Maps are kept as (B, p², C): both resamplings are products with a fixed matrix, and φ is a single
-convolution whose kernel has the identity folded in. All of it runs in full precision.
+convolution whose kernel has the identity folded in. All of it is linear, so a small frozen pyramid
+becomes one matrix from all code vectors to all inputs. All of it runs in full precision.
 """
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dd2core.errors import DD2Error
 from dd2core.score import full_precision
 
+MATRIX_LIMIT = 2048  # largest L·C for which a frozen pyramid is made one matrix
 Kernel = tuple[Tensor, Tensor]  # weight (C, C, 3, 3) and bias (C) of a φ, identity folded in
 
 
@@ -75,20 +76,6 @@ class Pyramid(nn.Module):
         for k, p in enumerate(patch_nums[:-1]):
             self.register_buffer(f"up_{k}", resize_matrix(p, self.side, "bicubic"), False)
             self.register_buffer(f"down_{k}", resize_matrix(self.side, p, "area"), False)
-
-    def frozen_copy(self) -> "Pyramid":
-        """A copy whose convolutions are buffers, neither trained nor saved: for a transformer,
-        whose tokenizer saves them."""
-        other = copy.deepcopy(self)
-        for name in ("weight", "bias"):
-            value = getattr(other, name).detach()
-            delattr(other, name)
-            other.register_buffer(name, value, persistent=False)
-        return other
-
-    def follow(self, other: "Pyramid") -> None:
-        """Take over the convolutions of another pyramid; this one is a `frozen_copy`."""
-        self.weight, self.bias = other.weight.detach().clone(), other.bias.detach().clone()
 
     def kernels(self) -> list[Kernel]:
         """The φ of each scale."""
@@ -155,3 +142,53 @@ class Pyramid(nn.Module):
                 total = total + self.rise(look_up(asked[-1]), k, kernels)
                 sums.append(total)
         return torch.cat(asked, 1), sums
+
+
+class FrozenPyramid(Pyramid):
+    """A copy of a pyramid with buffers for convolutions, neither trained nor saved: for a
+    transformer, whose tokenizer owns and saves them.
+
+    Args:
+        source (Pyramid): the tokenizer's.
+    """
+
+    def __init__(self, source: Pyramid):
+        super().__init__(source.patch_nums, source.width, source.convs, source.ratio)
+        for name in ("weight", "bias"):
+            delattr(self, name)
+            self.register_buffer(name, None, persistent=False)
+        self.register_buffer("matrix", None, persistent=False)  # (L·C, (L − p_1²)·C)
+        self.register_buffer("offset", None, persistent=False)  # ((L − p_1²)·C,)
+        self.to(source.weight.device).follow(source)
+
+    @torch.no_grad()
+    def follow(self, source: Pyramid) -> None:
+        """Take over the convolutions of the tokenizer's pyramid."""
+        self.weight, self.bias = source.weight.detach().clone(), source.bias.detach().clone()
+        self.matrix = self.offset = None
+        tokens, c = self.spans[-1][1], self.width
+        if tokens * c > MATRIX_LIMIT or self.weight.is_meta:
+            return
+        basis = torch.eye(tokens * c, device="cpu").to(self.weight).view(-1, tokens, c)
+        offset = super().inputs(torch.zeros_like(basis[:1])).flatten(1)
+        matrix = super().inputs(basis).flatten(1) - offset
+        for first, last in self.spans[1:]:  # exactly nothing from the scale itself and finer ones
+            matrix[first * c :, (first - self.spans[0][1]) * c : (last - self.spans[0][1]) * c] = 0
+        self.matrix, self.offset = matrix, offset[0]
+
+    def inputs(self, vectors: Tensor) -> Tensor:
+        """See `Pyramid.inputs`."""
+        if self.matrix is None:
+            return super().inputs(vectors)
+        with full_precision(vectors.device):
+            x = torch.addmm(self.offset, vectors.flatten(1), self.matrix)
+        return x.view(len(x), -1, self.width)
+
+    def input_of(self, k: int, vectors: Tensor) -> Tensor:
+        """Inputs (B, p_k², C) of scale k ≥ 1 from the vectors (B, start of k, C) before it; for a
+        pyramid with a matrix."""
+        (first, last), skip, c = self.spans[k], self.spans[0][1], self.width
+        part = slice((first - skip) * c, (last - skip) * c)
+        with full_precision(vectors.device):
+            x = torch.addmm(self.offset[part], vectors.flatten(1), self.matrix[: first * c, part])
+        return x.view(len(x), -1, c)

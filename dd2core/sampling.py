@@ -68,7 +68,8 @@ def invert_cdf(log_p: Tensor, u: Tensor) -> Tensor:
     Returns:
         Tensor: int64 codes, shape (...).
     """
-    cdf = log_p.double().exp().cumsum(-1) if log_p.device.type != "mps" else log_p.exp().cumsum(-1)
+    wide = log_p.dtype if log_p.device.type == "mps" else torch.float64  # of the sum alone
+    cdf = log_p.exp().cumsum(-1, dtype=wide)
     target = u.to(cdf.dtype)[..., None] * cdf[..., -1:]
     code = torch.searchsorted(cdf, target, right=True)[..., 0]  # first with cdf > u·total
     return code.clamp_max(log_p.shape[-1] - 1)

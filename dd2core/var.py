@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dd2core.pyramid import scale_spans
+from dd2core.pyramid import FrozenPyramid, scale_spans
 from dd2core.score import full_precision
 from dd2core.teacher import Teacher, scaled_codebook
 from dd2core.var_block import Block, VARConfig, modulate, run_block
@@ -48,7 +48,7 @@ class VARBackbone(nn.Module):
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
         self.norm = nn.Linear(d, 2 * d)  # scale and shift of the last layer norm
         # Frozen: the tokenizer owns and saves them.
-        self.pyramid = tokenizer.pyramid.frozen_copy()
+        self.pyramid = FrozenPyramid(tokenizer.pyramid)
         self.register_buffer("codes", tokenizer.codes.detach().clone(), persistent=False)
         self.code_scale = scaled_codebook(tokenizer.codes)[1]
         self.register_buffer("scale_of", scale_of_tokens(cfg.patch_nums), persistent=False)
@@ -213,9 +213,13 @@ class VARTeacher(Teacher):
         if k == 0:
             return cache.first
         model, (first, last) = self.transformer.backbone, self.spans[k - 1]
-        with full_precision(tokens.device):
-            cache.f += model.pyramid.rise(model.codes[tokens[:, first:last]], k - 1, cache.kernels)
-            seen = model.pyramid.down(cache.f, k)
+        pyramid = model.pyramid
+        if pyramid.matrix is not None:
+            seen = pyramid.input_of(k, model.codes[tokens[:, :last]])
+        else:
+            with full_precision(tokens.device):
+                cache.f += pyramid.rise(model.codes[tokens[:, first:last]], k - 1, cache.kernels)
+                seen = pyramid.down(cache.f, k)
         return model.code_input(seen).to(cache.first.dtype)
 
     def decode(self, tokens: Tensor, upto: int | None = None) -> Tensor:

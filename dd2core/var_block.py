@@ -58,7 +58,7 @@ class Weights(NamedTuple):
     fc1_bias: Tensor
     fc2: Tensor
     fc2_bias: Tensor
-    qk_scale: Tensor | None  # (2, heads, 1), factors of unit queries and keys; None: no unit length
+    qk_scale: Tensor | None  # (2, heads, 1), factors of unit q and k; None: q and k as they are
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -88,11 +88,9 @@ def run_block(
     b, n, d = x.shape
     h = modulate(x, m.scale_attention, m.shift_attention).view(b * n, d)
     qkv = F.linear(h, w.qkv, w.qkv_bias).view(b, n, 3, heads, -1)
+    (q, k, v), scale = qkv.unbind(2), 0.25 / math.sqrt(d // heads)
     if w.qk_scale is not None:
-        qk = F.normalize(qkv[:, :, :2].to(w.qk_scale.dtype), dim=-1) * w.qk_scale
-        (q, k), v, scale = qk.to(qkv.dtype).unbind(2), qkv[:, :, 2], 1.0
-    else:
-        (q, k, v), scale = qkv.unbind(2), 0.25 / math.sqrt(d // heads)
+        (q, k), scale = _unit(qkv[:, :, :2], w.qk_scale).unbind(2), 1.0
     if cache is not None:
         cache[:, start : start + n, 0], cache[:, start : start + n, 1] = k, v
         k, v = cache[:, : start + n].unbind(2)
@@ -102,6 +100,12 @@ def run_block(
     h = modulate(x, m.scale_mlp, m.shift_mlp).view(b * n, d)
     h = F.linear(F.gelu(F.linear(h, w.fc1, w.fc1_bias), approximate="tanh"), w.fc2, w.fc2_bias)
     return torch.addcmul(x, h.view(b, n, d), m.gate_mlp)
+
+
+def _unit(x: Tensor, scale: Tensor) -> Tensor:
+    """x (…, d) to vectors of length `scale` (…, 1), in x's dtype."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=scale.dtype)
+    return (x * (scale / norm.clamp_min(1e-12))).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -125,8 +129,8 @@ class Block(nn.Module):
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         scale = None
         if self.log_scale is not None:
-            factor = self.log_scale.clamp_max(math.log(100)).exp()
-            scale = torch.stack([factor, torch.ones_like(factor)])
+            log_scale = self.log_scale.clamp_max(math.log(100))
+            scale = torch.stack([log_scale, torch.zeros_like(log_scale)]).exp()
         return Weights(self.qkv.weight, bias, self.proj.weight, self.proj.bias, self.fc1.weight,
                        self.fc1.bias, self.fc2.weight, self.fc2.bias, scale)
 

@@ -98,3 +98,12 @@ class Yardstick:
             out.append(torch.searchsorted(cdf, u, right=True).clamp_max(p.shape[-1] - 1))
             x = self.tokens[out[-1].repeat(2, 1)[:, 0]]
         return torch.cat(out, 1)
+
+
+def make(teacher):
+    """The plain sampler of this teacher's family; None where there is none."""
+    from tests.yardstick_var import VARYardstick
+
+    known = {"LlamaGenTeacher": Yardstick, "VARTeacher": VARYardstick}
+    kind = known.get(type(teacher).__name__)
+    return None if kind is None else kind(teacher)
