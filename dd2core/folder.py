@@ -8,6 +8,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from dd2core.checkpoint import (
     check_manifest,
@@ -19,7 +20,7 @@ from dd2core.checkpoint import (
     write_tensors,
 )
 from dd2core.errors import DD2Error
-from dd2core.families import FAMILIES, Family
+from dd2core.families import FAMILIES
 from dd2core.model import ConditionalScoreModel
 from dd2core.teacher import Teacher
 
@@ -55,6 +56,8 @@ class Model:
 def resolve(name: str, revision: str | None = None) -> Path:
     """The folder that a preset name, path or hub id stands for.
 
+    A hub id may carry its revision (`owner/name@revision`): a branch, tag or commit.
+
     Raises:
         DD2Error: there is none.
     """
@@ -64,7 +67,8 @@ def resolve(name: str, revision: str | None = None) -> Path:
     if Path(name).expanduser().is_dir():
         raise DD2Error(f"{name} holds no config.json: it is not a model folder.")
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _download(name, revision)
+        repo, _, pinned = name.partition("@")
+        return _download(repo, revision or pinned or None)
     known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/config.json"))) or "none yet"
     raise DD2Error(
         f"There is no model {name!r}: name a shipped preset ({known}), a model folder, or a hub "
@@ -86,11 +90,25 @@ def _download(repo: str, revision: str | None) -> Path:
         ) from None
 
 
-def load_folder(folder: Path, device: torch.device) -> Model:
-    """Load a model folder, checking digests, names and shapes.
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What config.json says; `tokenizer` and `transformer` are the family's size dataclasses."""
+
+    name: str
+    family: str
+    parts: list[str]
+    class_names: list[str]
+    sampling: SamplingDefaults
+    tokenizer: object
+    transformer: object
+    head: dict | None
+
+
+def describe(folder: Path) -> Description:
+    """Read and check the config.json of a model folder.
 
     Raises:
-        DD2Error: a file is missing, damaged, or of another model.
+        DD2Error: it is missing, damaged, or of another format.
     """
     config = read_json(folder / "config.json")
     if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
@@ -112,22 +130,51 @@ def load_folder(folder: Path, device: torch.device) -> Model:
         raise DD2Error(f"{folder}/config.json is not a model's: {error}.") from None
     if head is None and {"generator", "guidance"} & set(parts):
         raise DD2Error(f"{folder}/config.json is not a model's: its score networks have no head.")
-    check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in parts])
-    teacher = _teacher(folder, family, vq, sizes).to(device)
-    scores = {part: _score(folder, part, teacher, head) if part in parts
+    return Description(name, config["family"], parts, class_names, sampling, vq, sizes, head)
+
+
+def load_folder(folder: Path, device: torch.device) -> Model:
+    """Load a model folder, checking digests, names and shapes.
+
+    Raises:
+        DD2Error: a file is missing, damaged, or of another model.
+    """
+    d = describe(folder)
+    check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in d.parts])
+    teacher = _teacher(folder, d).to(device)
+    scores = {part: _score(folder, part, teacher, d.head) if part in d.parts
               else None for part in ("generator", "guidance")}
-    return Model(name, config["family"], class_names, sampling, teacher,
-                 scores["generator"], scores["guidance"], vq.image_size, folder)
+    return Model(d.name, d.family, d.class_names, d.sampling, teacher,
+                 scores["generator"], scores["guidance"], d.tokenizer.image_size, folder)
+
+
+def load_tokenizer(folder: Path) -> nn.Module:
+    """The tokenizer of a model folder alone, on the CPU; errors as in `load_folder`."""
+    d = describe(folder)
+    check_manifest(folder, ["config.json", "tokenizer.safetensors"])
+    return _tokenizer(folder, d).requires_grad_(False).eval()
+
+
+def load_teacher(folder: Path, device: torch.device) -> Teacher:
+    """The teacher of a model folder without its score networks; errors as in `load_folder`."""
+    d = describe(folder)
+    check_manifest(folder, ["config.json", "tokenizer.safetensors", "teacher.safetensors"])
+    return _teacher(folder, d).to(device)
 
 
 def _tuples(sizes: dict) -> dict:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
 
 
-def _teacher(folder: Path, family: Family, vq, sizes) -> Teacher:
-    tokenizer = family.tokenizer(vq)
+def _tokenizer(folder: Path, d: Description) -> nn.Module:
+    tokenizer = FAMILIES[d.family].tokenizer(d.tokenizer)
     load_strict(tokenizer, *_weights(folder, "tokenizer"))
-    transformer = family.transformer(sizes, tokenizer)
+    return tokenizer
+
+
+def _teacher(folder: Path, d: Description) -> Teacher:
+    family, tokenizer = FAMILIES[d.family], _tokenizer(folder, d)
+    transformer = family.transformer(d.transformer, tokenizer)
     load_strict(transformer, *_weights(folder, "teacher"))
     return family.teacher(tokenizer, transformer)
 

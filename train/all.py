@@ -1,7 +1,8 @@
 """Every stage of a preset, in order: `python -m train.all preset=fashion-llamagen`.
 
 Each stage runs in a process of its own and resumes where it stopped, so the same command again
-carries on; a finished stage costs seconds. `skip=evaluate` leaves stages out. `processes=N` trains
+carries on; a finished stage costs seconds. `skip=evaluate` leaves stages out, and so does `base=…`
+those that the base brings: tokenizer, teacher and, if it has one, classifier. `processes=N` trains
 teacher, score network and generator in N processes (torchrun), one per GPU; two processes of one
 thread also train a small model faster on two CPU cores than one process of two threads.
 """
@@ -12,6 +13,7 @@ import sys
 import time
 
 from dd2core.errors import DD2Error
+from train import base
 from train.config import Config, main, run_folder
 
 STAGES = (
@@ -41,11 +43,19 @@ def launcher(stage: str, processes: int) -> tuple[list[str], dict[str, str]]:
     return words, {"OMP_NUM_THREADS": threads, **os.environ}
 
 
+def brought(cfg: Config) -> set[str]:
+    """Stages that `base=` makes needless."""
+    if not cfg.base:
+        return set()
+    return {"tokenizer", "teacher"} | ({"classifier"} if base.has_classifier(cfg) else set())
+
+
 def run(cfg: Config) -> None:
     """Run the stages one after the other; stops at the first that fails."""
     skip = set(cfg.skip.split(",")) if cfg.skip else set()
     if skip - set(STAGES):
         raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(STAGES)}.")
+    skip |= brought(cfg)
     start = time.perf_counter()
     for stage, *args in commands(sys.argv[1:]):
         if stage in skip or (cfg.dry_run and stage in ("export", "evaluate")):

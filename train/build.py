@@ -21,8 +21,9 @@ from dd2core.errors import DD2Error
 from dd2core.families import find_family
 from dd2core.model import ConditionalScoreModel
 from dd2core.teacher import Teacher
+from train import base
 from train.config import Config, run_folder
-from train.data import load_data, to_float
+from train.data import to_float
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,18 @@ def load_tokenizer(cfg: Config, device: torch.device) -> nn.Module:
     Raises:
         DD2Error: it has not been trained, or its sizes differ from the settings.
     """
+    if cfg.base:
+        return base.load_tokenizer(base.folder(cfg)).to(device)
     model = new_tokenizer(cfg)
-    _load(cfg, model, run_folder(cfg) / "tokenizer" / "tokenizer.safetensors")
+    _load(cfg, model, tokenizer_file(cfg))
     return model.requires_grad_(False).eval().to(device)
+
+
+def tokenizer_file(cfg: Config) -> Path:
+    """Where the weights of `load_tokenizer` are."""
+    if cfg.base:
+        return base.folder(cfg) / "tokenizer.safetensors"
+    return run_folder(cfg) / "tokenizer" / "tokenizer.safetensors"
 
 
 def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
@@ -91,12 +101,11 @@ def load_tokens(cfg: Config, tokenizer: nn.Module, device: torch.device) -> Toke
         v, classes = tokenizer.cfg, len(class_names(cfg))
         x, y = torch.randint(v.num_codes, (4096, v.num_tokens)), torch.randint(classes, (4096,))
         return TokenData(x, y, x[:256], y[:256])
-    source = {"data": cfg.data,
-              "tokenizer_sha256": sha256(folder / "tokenizer" / "tokenizer.safetensors")}
+    source = {"data": cfg.data, "tokenizer_sha256": sha256(tokenizer_file(cfg))}
     source_file = path.with_name("source.json")
     if path.exists() and source_file.exists() and read_json(source_file) == source:
         return TokenData(**read_tensors(path))
-    data = load_data(cfg)
+    data = base.load_data(cfg)
     found = {
         "tokens": encode_all(tokenizer, data.images, device), "labels": data.labels,
         "test_tokens": encode_all(tokenizer, data.test_images, device),
@@ -116,9 +125,11 @@ def encode_all(tokenizer: nn.Module, images: Tensor, device: torch.device) -> Te
 
 
 def class_names(cfg: Config) -> list[str]:
-    """Names of the classes, as `load_tokens` wrote them beside the tokens."""
+    """Names of the classes: the base's, else as `load_tokens` wrote them beside the tokens."""
+    if cfg.base:
+        return base.class_names(cfg)
     path = run_folder(cfg) / "tokens" / "classes.json"
-    return read_json(path)["class_names"] if path.exists() else load_data(cfg).class_names
+    return read_json(path)["class_names"] if path.exists() else base.load_data(cfg).class_names
 
 
 def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.Module:
@@ -140,6 +151,8 @@ def load_teacher(cfg: Config, device: torch.device) -> Teacher:
     Raises:
         DD2Error: a stage before this one has not been run, or its sizes differ.
     """
+    if cfg.base:
+        return base.load_teacher(base.folder(cfg), device)
     tokenizer = load_tokenizer(cfg, torch.device("cpu"))
     transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
     _load(cfg, transformer, run_folder(cfg) / "teacher" / "teacher.safetensors")

@@ -10,8 +10,9 @@ from torch import Tensor
 from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
 from train import loop
+from train.base import load_data
 from train.config import Config, main
-from train.data import Data, batch_indices, load_data, to_float
+from train.data import Data, batch_indices, to_float
 from train.distributed import single_process
 from train.features import Classifier
 

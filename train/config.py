@@ -185,6 +185,8 @@ class Config:
 
     name: str = "unnamed"  # of the preset; also the folder under runs/
     family: str = "llamagen"  # the teacher's: llamagen or var
+    base: str | None = None  # model folder, shipped preset or hub id (owner/name@revision) whose
+    # tokenizer and teacher this run distils; None: its own stages tokenizer and teacher
     data: str = "fashion-mnist"  # fashion-mnist, or a folder (IDX files or class folders)
     image_size: int = 28  # pixels a side
     channels: int = 1  # 1 grey, 3 RGB

@@ -25,9 +25,10 @@ from dd2core.pipeline import Pipeline, load_pipeline
 from dd2core.sampling import uniforms
 from dd2core.trainer import ScoreOptions
 from train import loop
+from train.base import load_data
 from train.build import encode_all
 from train.config import ROOT, Config, distilled, main, run_folder
-from train.data import Data, load_data, to_uint8
+from train.data import Data, to_uint8
 from train.features import Classifier
 from train.metrics import agreement, fidelity, posterior_floor
 

@@ -14,7 +14,7 @@ import torch
 
 from dd2core.checkpoint import read_tensors, write_atomic, write_json, write_manifest, write_tensors
 from dd2core.folder import Model, SamplingDefaults, save_folder
-from train import loop
+from train import base, loop
 from train.build import class_names, load_score_model, load_teacher
 from train.config import Config, distilled, main, run_folder
 from train.data import load_data, to_float
@@ -51,13 +51,18 @@ def _copy_results(run: Path, out: Path) -> None:
 
 
 def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
+    """Store the run's feature extractor, else the base's; its entry of config.json."""
     path = run / "classifier" / "classifier.safetensors"
-    if not path.exists():
-        return {}
-    sizes = {"image_channels": cfg.channels, "width": cfg.classifier.width,
-             "features": cfg.classifier.features, "num_classes": classes}
-    model = Classifier(**sizes)
-    model.load_state_dict(read_tensors(path))
+    if path.exists():
+        sizes = {"image_channels": cfg.channels, "width": cfg.classifier.width,
+                 "features": cfg.classifier.features, "num_classes": classes}
+        model = Classifier(**sizes)
+        model.load_state_dict(read_tensors(path))
+    else:
+        found = base.classifier(cfg) if cfg.base else None
+        if found is None:
+            return {}
+        model, sizes = found
     write_tensors(out / "classifier.safetensors", model.state_dict(), torch.float16)
     _reference(cfg, model.eval(), out / "reference.npz")
     return {"classifier": sizes}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
 from train import loop
+from train.base import check_own
 from train.build import TokenData, class_names, load_tokenizer, load_tokens, new_transformer
 from train.config import Config, main
 from train.data import batch_indices
@@ -54,6 +55,7 @@ def cross_entropy(model, tokens, labels, device) -> float:
 
 def run(cfg: Config) -> None:
     """Train, then write `teacher.safetensors` and its cross-entropy on the held-out tokens."""
+    check_own(cfg, "teacher")
     device = loop.setup(cfg)
     tokenizer = load_tokenizer(cfg, device)
     data, names = load_tokens(cfg, tokenizer, device), class_names(cfg)

@@ -10,6 +10,7 @@ from torch import Tensor
 from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
 from train import loop
+from train.base import check_own
 from train.build import new_tokenizer
 from train.config import Config, main
 from train.data import Data, batch_indices, load_data, to_float
@@ -68,6 +69,7 @@ class TokenizerJob:
 
 def run(cfg: Config) -> None:
     """Train, then write `tokenizer.safetensors` and its measured reconstruction error."""
+    check_own(cfg, "tokenizer")
     device, data = loop.setup(cfg), load_data(cfg)
     single_process("tokenizer")
     job = TokenizerJob(cfg, data, device)
