@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import time
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from dd2core.teacher import scaled_codebook
 from dd2core.tokenizer import VQConfig, VQTokenizer
 from tests import tiny
 from tests.yardstick import Yardstick
-from train.benchmark import benchmark, count_flops, run, time_in_turns
+from train.benchmark import benchmark, count_flops, fastest_threads, run, time_in_turns
 from train.config import Benchmark, load_config, main
 
 CPU = torch.device("cpu")
@@ -131,20 +132,32 @@ def test_samplers_take_turns():
     assert [len(t) for t in times.values()] == [4, 4]
 
 
+def test_every_sampler_gets_the_threads_that_suit_it():
+    """One sampler is slower the more threads there are, the other the fewer."""
+    before = torch.get_num_threads()
+    found = {"ar": lambda: time.sleep(0.004 * torch.get_num_threads()),
+             "one_step": lambda: time.sleep(0.016 / torch.get_num_threads())}
+    times, threads = fastest_threads(found, 3, CPU, [1, 2])
+    assert threads == {"ar": 1, "one_step": 2} and torch.get_num_threads() == before
+    assert all(min(t) < 0.012 for t in times.values())
+    assert fastest_threads(found, 1, CPU, [])[1] == {"ar": before, "one_step": before}
+
+
 def test_command_writes_its_json(tmp_path, monkeypatch, capsys):
     save_folder(tmp_path / "model", tiny.model())
     words = [f"out={tmp_path}", f"model={tmp_path}/model", "batches=[1,3]", "repeats=2",
-             "starts=[12]", "device=cpu"]
+             "starts=[12]", "thread_counts=[1,2]", "device=cpu"]
     monkeypatch.setattr(sys, "argv", ["train.benchmark", *words])
     main(run, "benchmark")
     printed = capsys.readouterr().out
-    assert "with decoding" in printed and f"CPU, {torch.get_num_threads()} threads" in printed
+    assert "with decoding" in printed and "\nCPU, torch" in printed
     found = json.loads((tmp_path / "benchmark.json").read_text())
     assert [r["batch"] for r in found["rows"]] == [1, 3]
     assert found["passes"] == {"teacher": 16, "one_step": 1, "refine_12": 5}
     names = {"teacher", "yardstick", "one_step", "refine_12", "decode"}
     for r in found["rows"]:
         assert set(r["ms"]) == names and all(v > 0 for v in r["ms"].values())
+        assert set(r["threads"]) == names and set(r["threads"].values()) <= {1, 2}
         low_high = r["ms_range"].values()
         assert all(a <= b for a, b in low_high)
         with_decoding = (r["ms"]["teacher"] + r["ms"]["decode"]) / (
@@ -156,7 +169,7 @@ def test_command_writes_its_json(tmp_path, monkeypatch, capsys):
 
 def test_bare_settings_reach_the_section():
     cfg = load_config(["batches=[2]", "cfg=3", "repeats=1"], "benchmark")
-    assert cfg.benchmark == Benchmark([2], 1, [], 3.0)
+    assert cfg.benchmark == Benchmark([2], 1, cfg=3.0)
 
 
 @pytest.mark.parametrize("options, sentence", [
@@ -164,6 +177,7 @@ def test_bare_settings_reach_the_section():
     (Benchmark([]), "batches=[] not empty"),
     (Benchmark([0]), "0 images cannot be made"),
     (Benchmark([1], starts=[17]), "must lie in 0…16"),
+    (Benchmark([1], thread_counts=[0]), "thread_counts=[0] must be numbers from 1"),
 ])
 def test_bad_settings_are_one_sentence(tiny_pipe, options, sentence):
     with pytest.raises(DD2Error) as error:
