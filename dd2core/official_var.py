@@ -75,7 +75,7 @@ def tokenizer_sizes(keys: Keys, patch_nums: tuple[int, ...]) -> VARTokenizerConf
                        f"first, {width}, or that is not of 32.")
     num_codes, code_dim = keys.shape("quantize.embedding.weight", 2)
     return VARTokenizerConfig(
-        image_size=(*patch_nums, 0)[-2] * 2 ** (levels - 1), in_channels=channels, width=width,
+        image_size=(0, *patch_nums)[-1] * 2 ** (levels - 1), in_channels=channels, width=width,
         mult=tuple(c // width for c in tops),
         res_blocks=tuple(keys.count(f"encoder.down.{i}.block.") for i in range(levels)),
         z_channels=keys.shape("encoder.conv_out.weight", 4)[0], num_codes=num_codes,
