@@ -37,10 +37,11 @@ def rotary_2d(grid: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor,
     """cos and sin of the 2-D rotary positions, each (1 + grid², head_dim/2).
 
     The first half of a head turns with the row, the second with the column. The class token in
-    front has cos = sin = 0: its query and key vanish.
+    front has cos = sin = 0: its query and key vanish. Made on the CPU even under
+    `torch.device("meta")`, so that a model built there and filled with weights is whole.
     """
-    quarter = torch.arange(0, head_dim // 2, 2).float() / (head_dim // 2)
-    angle = torch.arange(grid)[:, None] / base**quarter  # (grid, head_dim/4)
+    quarter = torch.arange(0, head_dim // 2, 2, device="cpu").float() / (head_dim // 2)
+    angle = torch.arange(grid, device="cpu")[:, None] / base**quarter  # (grid, head_dim/4)
     row = angle[:, None].expand(grid, grid, -1)
     col = angle[None].expand(grid, grid, -1)
     angle = torch.cat([row, col], -1).flatten(0, 1)  # (L, head_dim/2)
@@ -252,7 +253,7 @@ class LlamaGenTeacher(Teacher):
         # Convolutions of small batches are a fifth faster on weights in this order.
         self.tokenizer = tokenizer.to(memory_format=torch.channels_last)
         self.transformer = transformer
-        transformer.backbone.codebook.copy_(self.codebook)
+        transformer.backbone.codebook = self.codebook.clone()
         self.num_classes, self.num_tokens = cfg.num_classes, cfg.grid**2
         self.spans = [(i, i + 1) for i in range(self.num_tokens)]
         self.requires_grad_(False).eval()
