@@ -14,6 +14,14 @@ NAMES = {
     "dd1": "DD1, one step", "parallel": "parallel sampling, no distillation",
     "tokenizer": "floor: tokenizer's reconstructions", "train_set": "floor: training images",
 }
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  # of training
+
+
+def title(stem: str) -> str:
+    """What a result is called in a table, by the name of its file without suffix."""
+    name = NAMES.get(stem) or NAMES.get(stem.split("-")[0], stem.split("-")[0])
+    note = stem.partition("-")[2].replace("cfg", "guidance ").replace("lr", "rate ")
+    return name + (f" ({note})" if note else "")
 
 
 def quality_table(results: Path) -> str:
@@ -22,17 +30,14 @@ def quality_table(results: Path) -> str:
             "teacher's NLL | entropy | training min | N |")
     rows = [head, "|" + " --- |" * 11]
     best = read_json(results.parent / "config.json")["sampling"]["cfg"]  # the preset's default
-    for path in sorted(results.glob("*.json"), key=_order):
+    for path in sorted(results.glob("*.json"), key=order):
         r = read_json(path)
         other = path.stem.startswith("teacher-cfg") and r["teacher_settings"]["cfg"] != best
         if "fd" not in r or other or path.stem.startswith(("try-", "refine-")):
             continue
-        name = NAMES.get(path.stem) or NAMES.get(path.stem.split("-")[0], path.stem)
-        note = path.stem.partition("-")[2].replace("cfg", "guidance ").replace("lr", "rate ")
-        name += f" ({note})" if note else ""
         minutes = r.get("training_minutes")
         rows.append(
-            f"| {name} | {r['passes']} | {r['fd']:.2f} | {r['fd_percent']:.2f} | "
+            f"| {title(path.stem)} | {r['passes']} | {r['fd']:.2f} | {r['fd_percent']:.2f} | "
             f"{r['accuracy']:.3f} | {r['precision']:.3f} | {r['recall']:.3f} | "
             f"{r['teacher_nll']:.2f} | {r['token_entropy']:.2f} | "
             f"{'–' if minutes is None else f'{minutes:.0f}'} | {r['n']:,} |"
@@ -40,7 +45,8 @@ def quality_table(results: Path) -> str:
     return "\n".join(rows)
 
 
-def _order(path: Path) -> tuple[int, str]:
+def order(path: Path) -> tuple[int, str]:
+    """Sorts result files as the table does, whatever their suffix."""
     stem = path.stem.split("-")[0]
     return (list(NAMES).index(stem) if stem in NAMES else len(NAMES), path.stem)
 
@@ -104,7 +110,7 @@ def speed_table(results: Path) -> str:
 
 def commands(results: Path) -> str:
     """The commands that made the numbers, as a code block."""
-    files = sorted(results.glob("*.json"), key=_order)
+    files = sorted(results.glob("*.json"), key=order)
     found = [read_json(p) for p in files if not p.stem.startswith("try-")]
     return "\n".join(["```", *dict.fromkeys(r["command"] for r in found if "command" in r), "```"])
 
@@ -113,7 +119,7 @@ def training_table(logs: Path) -> str:
     """Markdown table of what each stage took, by its log."""
     rows = ["| stage | steps | images | minutes |", "|" + " --- |" * 4]
     total = 0.0
-    for stage in ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune"):
+    for stage in STAGES:
         path = logs / f"{stage}.jsonl"
         if path.exists():
             last = json.loads(path.read_text().splitlines()[-1])
