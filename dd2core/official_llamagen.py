@@ -44,10 +44,10 @@ def load_llamagen(
     sizes = transformer_sizes(keys, num_heads, tokenizer.cfg)
     with torch.device("meta"):
         transformer = LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
-    own = transformer.state_dict()
-    fill(transformer, {name: keys.take(transformer_name(name), a.shape)
-                       for name, a in own.items()})
+    found = {name: keys.take(transformer_name(name), a.shape)
+             for name, a in transformer.state_dict().items()}
     keys.finish()
+    fill(transformer, found)
     return LlamaGenTeacher(tokenizer, transformer)
 
 
@@ -56,10 +56,11 @@ def load_tokenizer(state: Mapping, grid: int = 16) -> VQTokenizer:
     keys = Keys(state, "the LlamaGen tokenizer")
     with torch.device("meta"):
         tokenizer = VQTokenizer(tokenizer_sizes(keys, grid))
-    own = tokenizer.state_dict()
-    fill(tokenizer, {name: keys.take(tokenizer_name(name), a.shape) for name, a in own.items()})
+    found = {name: keys.take(tokenizer_name(name), a.shape)
+             for name, a in tokenizer.state_dict().items()}
     keys.drop("quantize.codebook_used")
     keys.finish()
+    fill(tokenizer, found)
     return tokenizer
 
 
@@ -73,7 +74,9 @@ def tokenizer_sizes(keys: Keys, grid: int) -> VQConfig:
     levels = keys.count("encoder.conv_blocks.")
     tops = [keys.shape(f"encoder.conv_blocks.{i}.res.0.conv1.weight", 4)[0]
             for i in range(levels)]
-    if not tops or any(c % width for c in tops) or width % GROUPS:
+    if not tops:
+        raise DD2Error(f"{keys.what} has no encoder.conv_blocks: it is not of this family.")
+    if any(c % width for c in tops) or width % GROUPS:
         raise DD2Error(f"{keys.what}: levels of {tops} channels must be multiples of the first "
                        f"convolution's, {width}, and that of {GROUPS}.")
     num_codes, code_dim = keys.shape("quantize.embedding.weight", 2)
@@ -82,7 +85,7 @@ def tokenizer_sizes(keys: Keys, grid: int) -> VQConfig:
         mult=tuple(c // width for c in tops),
         res_blocks=tuple(keys.count(f"encoder.conv_blocks.{i}.res.") for i in range(levels)),
         z_channels=keys.shape("encoder.conv_out.weight", 4)[0], num_codes=num_codes,
-        code_dim=code_dim, groups=GROUPS, attention="encoder.mid.1.norm.weight" in keys,
+        code_dim=code_dim, groups=GROUPS, attention=True,
     )
 
 

@@ -69,6 +69,8 @@ def tokenizer_sizes(keys: Keys, patch_nums: tuple[int, ...]) -> VARTokenizerConf
     """The tokenizer's sizes; GroupNorm always has 32 groups."""
     width, channels, *_ = keys.shape("encoder.conv_in.weight", 4)
     levels = keys.count("encoder.down.")
+    if levels < 1:
+        raise DD2Error("the VAR tokenizer has no encoder.down: it is not of this family.")
     tops = [keys.shape(f"encoder.down.{i}.block.0.conv1.weight", 4)[0] for i in range(levels)]
     if any(c % width for c in tops) or width % 32:
         raise DD2Error(f"the VAR tokenizer: levels of {tops} channels are not multiples of the "

@@ -95,6 +95,9 @@ class Keys:
 
     def __init__(self, state: Mapping, what: str, trainer_part: str = "var_wo_ddp"):
         self.left, self.what = unwrap(state, trainer_part), what
+        self.device = next(iter(self.left.values())).device
+        self.missing: list[str] = []
+        self.misshapen: list[str] = []
 
     def __contains__(self, name: str) -> bool:
         return name in self.left
@@ -120,19 +123,19 @@ class Keys:
         heads = (k[len(prefix):].partition(".")[0] for k in self.left if k.startswith(prefix))
         return 1 + max((int(h) for h in heads if h.isdecimal()), default=-1)
 
-    def take(self, name: str, shape: Iterable[int] | None = None) -> Tensor:
+    def take(self, name: str, shape: Iterable[int]) -> Tensor:
         """A tensor by its official name, as float32 if it is floating; it counts as used.
 
-        Raises:
-            DD2Error: it is missing or of another shape.
+        Where it is missing or of another shape, zeros stand in until `finish` says so.
         """
-        if name not in self.left:
-            raise DD2Error(f"{self.what} has no {name}: it is incomplete or of another model.")
-        a = self.left.pop(name)
-        if shape is not None and tuple(a.shape) != tuple(shape):
-            raise DD2Error(
-                f"{self.what}: {name} has shape {tuple(a.shape)}, expected {tuple(shape)}.")
-        return a.detach().float() if a.is_floating_point() else a.detach()
+        a, shape = self.left.pop(name, None), tuple(shape)
+        if a is not None and tuple(a.shape) == shape:
+            return a.detach().float() if a.is_floating_point() else a.detach()
+        if a is None:
+            self.missing.append(name)
+        else:
+            self.misshapen.append(f"{name} has shape {tuple(a.shape)}, expected {shape}")
+        return torch.zeros((), device=self.device).expand(shape)
 
     def drop(self, *names: str) -> None:
         """Accept these without using them, where they are: buffers that hold no knowledge."""
@@ -140,14 +143,16 @@ class Keys:
             self.left.pop(name, None)
 
     def finish(self) -> None:
-        """Check that every key was used.
+        """Check that `take` found everything, and that nothing is left.
 
         Raises:
-            DD2Error: names those that were not.
+            DD2Error: names the keys that are missing, of another shape, or left.
         """
-        if self.left:
-            raise DD2Error(f"{self.what} has keys that this model does not: "
-                           f"{some(sorted(self.left), 8)}.")
+        found = {"it has no": self.missing, "": self.misshapen,
+                 "it has keys that this model does not:": sorted(self.left)}
+        wrong = [f"{text} {some(names, 20)}".strip() for text, names in found.items() if names]
+        if wrong:
+            raise DD2Error(f"{self.what} is incomplete or of another model: {'; '.join(wrong)}.")
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
