@@ -1,52 +1,38 @@
 """Request → sampler → what the page or a program gets back.
 
-The page and the two public endpoints, `/compare` and `/generate`, share the same road; only the
-presentation differs: HTML for the page, an image grid and a dict of numbers for programs.
+What is here is for programs: `/compare`, `/generate` and `/interpolate`, each an image grid and a
+dict of numbers. The tabs of the page share the road and present HTML.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import gradio as gr
 import torch
 
 from app import present
-from app.picture import keep
-from app.requests import ALL_CLASSES, Request, check_sampler, read_request, refuse
+from app.models import Models
+from app.picture import animation, keep, keep_bytes
+from app.requests import (
+    ALL_CLASSES,
+    MAX_FRAMES,
+    Request,
+    check_sampler,
+    read_class,
+    read_request,
+    read_seed,
+    refuse,
+    whole,
+)
 from app.runs import Run, Samplers, machine, speedup
 from dd2core import DD2Error
 
-ONE_STEP, TEACHER = "One step", "Teacher"  # headings of the panels
-
 
 class Handlers:
-    """The event handlers of one page, bound to its model."""
+    """The endpoints for programs, over all models."""
 
-    def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
-        self.samplers = Samplers(pipe)
-
-    def compare_page(self, *values: Any) -> Iterator[tuple]:
-        """What the Compare button shows: verdict, two panels, footnote, the seed that was used."""
-        request = read_request(self.pipe, *values)
-        machine_line = present.footnote(machine(self.pipe), request.count)
-        drawn = None  # the one-step run whose panel is on the page already
-        for one, teacher in self._both(request):
-            left = gr.skip() if one is drawn else self.left(one, request.names)
-            verdict = (
-                present.verdict(one, teacher) if one is not drawn or teacher.done else gr.skip()
-            )
-            drawn = one
-            yield verdict, left, self.right(teacher, request.names), machine_line, request.seed
-
-    def left(self, run: Run | None, names: list[str]) -> str:
-        """The one-step panel."""
-        return present.panel(ONE_STEP, 1, run, names)
-
-    def right(self, run: Run | None, names: list[str]) -> str:
-        """The teacher's panel."""
-        return present.panel(TEACHER, self.pipe.teacher.num_steps, run, names)
+    def __init__(self, models: Models) -> None:
+        self.models = models
 
     def compare(
         self,
@@ -57,6 +43,7 @@ class Handlers:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        model: str | None = None,
     ) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
         """Paint the same classes with both samplers, as a stream: the one-step images are in the
         first message, the teacher's grow from message to message. Same arguments, same images.
@@ -69,16 +56,18 @@ class Handlers:
             temperature: the teacher's temperature, 0.05 to 5; null means the model's default.
             top_k: keep the teacher's k likeliest codes, 0 keeps all; null is the default.
             top_p: keep the teacher's likeliest codes up to this probability, 0.01 to 1.
+            model: name of the model; null is the page's first.
 
         Returns:
             One-step images in one grid.
             The teacher's images so far in one grid; null in the first message.
             Numbers: seed, classes, machine; times and passes of each; speedup (null until done).
         """
+        samplers = self.models.get(model)
         values = (class_name, count, seed, cfg, temperature, top_k, top_p)
-        request = read_request(self.pipe, *values)
-        for one, teacher in self._both(request):
-            numbers = self._numbers(request) | {
+        request = read_request(samplers.pipe, *values)
+        for one, teacher in both(samplers, request):
+            numbers = about(samplers, request) | {
                 "one_step": one.numbers(),
                 "teacher": None if teacher is None else teacher.numbers(),
                 **speedup(one, teacher),
@@ -96,6 +85,7 @@ class Handlers:
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
+        model: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Paint images with one sampler. Same arguments, same images.
 
@@ -108,37 +98,77 @@ class Handlers:
             temperature: the teacher's temperature, 0.05 to 5; null means the model's default.
             top_k: keep the teacher's k likeliest codes, 0 keeps all; null is the default.
             top_p: keep the teacher's likeliest codes up to this probability, 0.01 to 1.
+            model: name of the model; null is the page's first.
 
         Returns:
             The images in one grid.
             Numbers: sampler, seed, classes, machine, times and passes.
         """
         check_sampler(sampler)
+        samplers = self.models.get(model)
         values = (class_name, count, seed, cfg, temperature, top_k, top_p)
-        request = read_request(self.pipe, *values)
-        with _plain_errors():
+        request = read_request(samplers.pipe, *values)
+        with plain_errors():
             if sampler == "one_step":
-                run = self.samplers.one_step(request)
+                run = samplers.one_step(request)
             else:
-                *_, run = self.samplers.teacher(request, frames=1)
-        numbers = {"sampler": sampler} | self._numbers(request) | run.numbers()
+                *_, run = samplers.teacher(request, frames=1)
+        numbers = {"sampler": sampler} | about(samplers, request) | run.numbers()
         return keep(present.grid(run.images)), numbers
 
-    def _both(self, request: Request) -> Iterator[tuple[Run, Run | None]]:
-        """The one-step run at once, then again beside each state of the teacher's."""
-        with _plain_errors():
-            one = self.samplers.one_step(request)
-            yield one, None
-            for teacher in self.samplers.teacher(request):
-                yield one, teacher
+    def interpolate(
+        self,
+        class_name: str | None = None,
+        seed_a: int | None = 0,
+        seed_b: int | None = 1,
+        count: int = 8,
+        model: str | None = None,
+    ) -> tuple[str, str, dict[str, Any]]:
+        """Walk from one seed's latent to another's, at one forward pass per image (all in one
+        batch). Same arguments, same images.
 
-    def _numbers(self, request: Request) -> dict[str, Any]:
-        about = {"seed": request.seed, "count": request.count, "classes": request.names}
-        return about | {"settings": request.settings} | machine(self.pipe)
+        Args:
+            class_name: name of the class to paint; null is the model's first.
+            seed_a: where the walk starts, 0 to 4294967295; null draws one and reports it.
+            seed_b: where it ends.
+            count: how many images, both ends included, 2 to 48.
+            model: name of the model; null is the page's first.
+
+        Returns:
+            The images in one grid, row by row.
+            A GIF that goes there and back.
+            Numbers: class, seeds, machine, times and passes.
+        """
+        samplers = self.models.get(model)
+        pipe = samplers.pipe
+        label = 0 if class_name is None else read_class(pipe, class_name)
+        seeds = [read_seed("seed_a", seed_a), read_seed("seed_b", seed_b)]
+        count = whole("The number of images", count, 2, MAX_FRAMES)
+        places = [i / (count - 1) for i in range(count)]
+        with plain_errors():
+            run = samplers.morph([label] * count, *seeds, places)
+        numbers = {"class": pipe.class_names[label], "seeds": seeds, "count": count}
+        gif = keep_bytes(animation(run.images), "morph.gif")
+        return keep(present.grid(run.images)), gif, numbers | machine(pipe) | run.numbers()
+
+
+def both(samplers: Samplers, request: Request) -> Iterator[tuple[Run, Run | None]]:
+    """The one-step run at once, then again beside each state of the teacher's."""
+    with plain_errors():
+        one = samplers.one_step(request)
+        yield one, None
+        for teacher in samplers.teacher(request):
+            yield one, teacher
+
+
+def about(samplers: Samplers, request: Request) -> dict[str, Any]:
+    """What was asked for, and the machine."""
+    asked = {"seed": request.seed, "count": request.count, "classes": request.names}
+    return asked | {"settings": request.settings} | machine(samplers.pipe)
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turn what a user can cause into one sentence; a defect of ours keeps its traceback."""
     try:
         yield

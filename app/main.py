@@ -1,7 +1,7 @@
 """Load the model, serve the page.
 
-python app.py                                   # the shipped preset, http://127.0.0.1:7860
-DD2_MODEL=path/to/folder python app.py          # a preset, a folder or a hub repo id
+python app.py                                   # the shipped models, http://127.0.0.1:7860
+DD2_MODEL=path/to/folder python app.py          # one preset, folder or hub repo id, and only that
 GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=8000 python app.py
 """
 
@@ -9,8 +9,10 @@ import os
 
 import gradio as gr
 
+from app import zero
+from app.models import Models
 from app.page import build_page
-from app.theme import CSS, THEME
+from app.theme import CSS, HEAD, THEME
 from dd2core import DD2Error, load_pipeline
 
 DEFAULT_MODEL = "fashion-llamagen"
@@ -22,6 +24,7 @@ def launch(page: gr.Blocks, **options) -> tuple:
     return page.queue(max_size=QUEUE_SIZE).launch(
         theme=THEME,
         css=CSS,
+        head=HEAD,
         footer_links=["api", "settings"],
         share=False,
         ssr_mode=False,  # the page is small; server-side rendering would need node
@@ -30,10 +33,15 @@ def launch(page: gr.Blocks, **options) -> tuple:
 
 
 def main() -> None:
-    """Serve the model named by DD2_MODEL until interrupted."""
-    name = os.environ.get("DD2_MODEL") or DEFAULT_MODEL
+    """Serve the shipped models, or the one named by DD2_MODEL, until interrupted."""
+    device = os.environ.get("DD2_DEVICE") or "auto"
     try:
-        pipe = load_pipeline(name, device=os.environ.get("DD2_DEVICE") or "auto")
-        launch(build_page(pipe))
+        if name := os.environ.get("DD2_MODEL"):
+            models = Models.of(load_pipeline(name, device=device))
+        else:
+            models = Models.on_disk(DEFAULT_MODEL, device)
+        if zero.spaces is not None:
+            models.load_all()  # where the GPU is lent per call, weights must be there before
+        launch(build_page(models))
     except (DD2Error, OSError) as error:  # OSError: the port is taken
         raise SystemExit(f"app: {error}") from None

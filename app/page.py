@@ -1,58 +1,59 @@
-"""What is where on the page, and which handler answers which button."""
+"""The frame of the page: heading, model picker, tabs, and the endpoints for programs."""
 
 from typing import Any
 
 import gradio as gr
 
-from app import present
+from app.address import FRONT, View
+from app.compare import FIRST_COUNT, SETTINGS, CompareTab
+from app.explore import ExploreTab
 from app.handlers import Handlers
-from app.requests import ALL_CLASSES, MAX_SEED, SAMPLERS
-from app.runs import machine
+from app.inside import InsideTab
+from app.models import Models
+from app.refine import RefineTab
+from app.requests import ALL_CLASSES, MAX_FRAMES, MAX_IMAGES, MAX_SEED, SAMPLERS
+from app.results import ResultsTab
+from app.tab import ONE_AT_A_TIME, QUIET, Shared, Tab
 
-FIRST_COUNT = 8  # images of the first comparison
-MOST_IMAGES = 16  # on the page; programs may ask for more
-ONE_AT_A_TIME = {"concurrency_id": "sampler", "concurrency_limit": 1}  # honest clocks, flat memory
-
-EXPLAIN = """
-#### What you are looking at
-
-The **teacher** paints in {steps} steps. Each looks at everything painted before and adds a little
-more, so it takes {steps} runs through its network, one after the other.
-
-The **one-step** model was distilled from it with Conditional Score Distillation: it turns noise
-into the whole picture in a single run. It does not trace the teacher's picture. With the same seed
-each paints its own; what should agree is how good and how varied they are.
-
-**Time** is the model plus the decoder, which turns tokens into pixels: warmed up, and with no
-previews to draw. The **wall clock** is what you waited while it painted for you.
-"""
+TABS = (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab)
 
 PROGRAM = """
 ```python
 from gradio_client import Client
 
 client = Client("http://127.0.0.1:7860")  # this page's address
-image, numbers = client.predict(api_name="/generate")
+image, numbers = client.predict(count=4, seed=7, api_name="/generate")
+grid, gif, numbers = client.predict(seed_a=1, seed_b=2, api_name="/interpolate")
 for one_step, teacher, numbers in client.submit(count=4, seed=7, api_name="/compare"):
     print(numbers["teacher"], numbers["speedup"])
 ```
 """
 
 
-def build_page(pipe: Any) -> gr.Blocks:
-    """The page for one loaded pipeline."""
-    handlers = Handlers(pipe)
+def build_page(models: Models) -> gr.Blocks:
+    """The page over some models."""
     with gr.Blocks(title="DD2: one step beside its teacher", analytics_enabled=False) as page:
-        gr.HTML(_head(pipe), elem_classes="dd2-flush")
-        inputs, buttons = _controls(pipe)
-        outputs = _results(pipe, handlers)
-        gr.Markdown(EXPLAIN.format(steps=pipe.teacher.num_steps))
+        tabs, shared, head, strip = _frame(models)
+        _connect(page, models, tabs, shared, head, strip)
         with gr.Accordion("Use it from a program", open=False):
             gr.Markdown(PROGRAM, elem_classes="dd2-code")
-        _connect(handlers, inputs, buttons, outputs)
-        _publish(handlers, inputs)
-    page.delete_cache = (3600, 3600)  # grids made for programs go after an hour
+        _publish(Handlers(models), models)
+    page.delete_cache = (3600, 3600)  # files made for programs go after an hour
     return page
+
+
+def _frame(models: Models) -> tuple[list[Tab], Shared, gr.HTML, gr.Tabs]:
+    """Heading, picker, and the tabs with what is in them."""
+    with gr.Row(elem_classes="dd2-top"):
+        head = gr.HTML(_head(models.default.pipe), elem_classes="dd2-flush", min_width=300)
+        shared = Shared(models)
+    tabs = [kind(models) for kind in TABS]
+    with gr.Tabs(selected=FRONT, elem_id="tabs") as strip:
+        for tab in tabs:
+            with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as door:
+                tab.build(shared)
+            tab.door = door
+    return tabs, shared, head, strip
 
 
 def _head(pipe: Any) -> str:
@@ -64,98 +65,87 @@ def _head(pipe: Any) -> str:
     )
 
 
-def _controls(pipe: Any) -> tuple[list[gr.components.Component], dict[str, gr.Button]]:
-    """Class, count, seed, the teacher's settings, and the buttons."""
-    with gr.Row():
-        name = gr.Dropdown([ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class")
-        count = gr.Slider(1, MOST_IMAGES, value=FIRST_COUNT, step=1, label="Images")
-        seed = gr.Number(
-            0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed (empty: a random one)"
-        )
-    with gr.Accordion("Teacher’s settings", open=False):
-        settings = _settings(pipe)
-    with gr.Row():
-        buttons = {
-            "compare": gr.Button("Compare", variant="primary", min_width=300, elem_id="compare"),
-            "random": gr.Button("New seed", min_width=120, elem_id="random"),
-            "stop": gr.Button("Stop", variant="stop", min_width=80, elem_id="stop"),
-        }
-    return [name, count, seed, *settings], buttons
+def _connect(
+    page: gr.Blocks, models: Models, tabs: list[Tab], shared: Shared, head: gr.HTML, strip: gr.Tabs
+) -> None:
+    """What happens when the page opens, when another model is picked, and at another tab."""
+    fitted = [component for tab in tabs for component in tab.fitted]
+    outputs = [shared.model, shared.where, strip, head, *fitted]
 
+    def open_view(search: Any) -> list[Any]:
+        view = View(search)
+        return _fit(models, tabs, view, view.choice("model", models.names, models.names[0]), True)
 
-def _settings(pipe: Any) -> list[gr.components.Component]:
-    """Guidance, temperature, top-k, top-p, at the preset's values."""
-    preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
-    with gr.Row():
-        cfg = gr.Slider(
-            0, 10, value=preset.cfg, step=0.05, label="Guidance", info="More: truer to the class"
-        )
-        temperature = gr.Slider(
-            0.1, 2, value=preset.temperature, step=0.05, label="Temperature", info="1: as trained"
-        )
-    with gr.Row():
-        top_k = gr.Slider(
-            0, codes, value=preset.top_k, step=1, label="Top-k", info="0: every code may be drawn"
-        )
-        top_p = gr.Slider(
-            0.01, 1, value=preset.top_p, step=0.01, label="Top-p", info="1: every code may be drawn"
-        )
-    return [cfg, temperature, top_k, top_p]
+    def pick_model(model: Any, search: Any) -> list[Any]:
+        # What the visitor has chosen stays, but for the settings of the other teacher.
+        return _fit(models, tabs, View(search).without(*SETTINGS), model, False)
 
-
-def _results(pipe: Any, handlers: Handlers) -> list[gr.HTML]:
-    """The verdict, the two panels and the footnote, in their first state."""
-    names = [""] * FIRST_COUNT
-    verdict = gr.HTML(present.verdict(None, None), elem_id="verdict", elem_classes="dd2-flush")
-    with gr.Row(equal_height=True):
-        with gr.Column(min_width=300):
-            left = gr.HTML(handlers.left(None, names), elem_id="one-step", elem_classes="dd2-flush")
-        with gr.Column(min_width=300):
-            right = gr.HTML(
-                handlers.right(None, names), elem_id="teacher", elem_classes="dd2-flush"
-            )
-    footnote = gr.HTML(
-        present.footnote(machine(pipe), FIRST_COUNT), elem_id="machine", elem_classes="dd2-flush"
+    opened = page.load(
+        open_view, shared.address, outputs, js="() => location.search", **QUIET, queue=False
     )
-    return [verdict, left, right, footnote]
-
-
-def _connect(handlers: Handlers, inputs: list, buttons: dict, outputs: list) -> None:
-    """The buttons of the page; none of this is part of the public API."""
-    verdict, seed = outputs[0], inputs[2]
-    run = {
-        "fn": handlers.compare_page,
-        "inputs": inputs,
-        "outputs": [*outputs, seed],
-        "preprocess": False,  # requests.py checks: Gradio's own checks log a traceback
-        "show_progress": "minimal",
-        "show_progress_on": verdict,
-        "api_visibility": "private",
-        **ONE_AT_A_TIME,
-    }
-    plain = buttons["compare"].click(**run)
-    forget = buttons["random"].click(
-        lambda: None, outputs=seed, queue=False, show_progress="hidden", api_visibility="private"
+    picked = shared.model.input(
+        pick_model, [shared.model, shared.address], outputs,
+        js="model => [model, location.search]", **QUIET, queue=False,
     )
-    fresh = forget.then(**run)
-    buttons["stop"].click(
-        present.stopped,
-        inputs=verdict,
-        outputs=verdict,
-        cancels=[plain, fresh],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    for event in (opened, picked):
+        for tab in tabs:
+            tab.arrive(event, shared)
+    for tab in tabs:
+        if tab.id == FRONT:  # its comparison stays; a new one is a click away
+            tab.door.select(
+                lambda: FRONT, None, shared.where, **QUIET, queue=False
+            ).then(None, js="() => dd2.front()", api_visibility="private")
+            continue
+        there = tab.door.select(lambda name=tab.id: name, None, shared.where, **QUIET, queue=False)
+        tab.arrive(there, shared)
+    for tab in tabs:
+        if isinstance(tab, CompareTab):
+            tab.connect_stop()
 
 
-def _publish(handlers: Handlers, inputs: list) -> None:
-    """The endpoints for programs, `/compare` and `/generate`."""
-    sampler = gr.Dropdown(list(SAMPLERS), value="one_step", label="Sampler", visible=False)
-    one = gr.Image(format="png", label="One step", visible=False)
-    teacher = gr.Image(format="png", label="Teacher", visible=False)
-    numbers = gr.JSON(label="Numbers", visible=False)
-    door = gr.Button(visible=False)
+def _fit(models: Models, tabs: list[Tab], view: View, model: Any, complain: bool) -> list[Any]:
+    """Values of the picker, the tab in front, the heading, and everything that a model changes."""
+    pipe = models.get(model).pipe
+    where = view.choice("tab", [tab.id for tab in tabs], FRONT)
+    values = [value for tab in tabs for value in tab.fit(pipe, view)]
+    for complaint in dict.fromkeys(view.complaints) if complain else ():
+        gr.Warning(complaint)
+    return [model, where, gr.Tabs(selected=where), _head(pipe), *values]
+
+
+def _publish(handlers: Handlers, models: Models) -> None:
+    """The endpoints for programs: components that are never shown give their types."""
+    names = models.default.pipe.class_names
+    hidden = {"visible": False}
+    with gr.Group(visible=False):
+        options = [ALL_CLASSES, *names]
+        values = [
+            gr.Dropdown(options, value=ALL_CLASSES, label="Class", **hidden),
+            gr.Slider(1, MAX_IMAGES, value=FIRST_COUNT, step=1, label="Images", **hidden),
+            _seed(0, "Seed"),
+            *(gr.Number(None, label=f"Teacher's {name}", **hidden) for name in SETTINGS),
+        ]
+        model = gr.Dropdown(models.names, value=models.names[0], label="Model", **hidden)
+        sampler = gr.Dropdown(list(SAMPLERS), value="one_step", label="Sampler", **hidden)
+        one_class = gr.Dropdown(names, value=None, label="Class", **hidden)
+        frames = gr.Slider(2, MAX_FRAMES, value=8, step=1, label="Images", **hidden)
+        ends = [_seed(0, "From seed"), _seed(1, "To seed")]
+        one = gr.Image(format="png", label="One step", **hidden)
+        teacher = gr.Image(format="png", label="Teacher", **hidden)
+        gif = gr.File(label="GIF", **hidden)
+        numbers = gr.JSON(label="Numbers", **hidden)
+        door = gr.Button(**hidden)
     shared = {"preprocess": False, "show_progress": "hidden", **ONE_AT_A_TIME}
+    inputs = [*values, model]
     door.click(handlers.compare, inputs, [one, teacher, numbers], api_name="compare", **shared)
     door.click(handlers.generate, [sampler, *inputs], [one, numbers], api_name="generate", **shared)
+    door.click(
+        handlers.interpolate, [one_class, *ends, frames, model], [one, gif, numbers],
+        api_name="interpolate", **shared,
+    )
+
+
+def _seed(value: int, label: str) -> gr.Number:
+    return gr.Number(
+        value, minimum=0, maximum=MAX_SEED, precision=0, label=label, visible=False
+    )

@@ -1,21 +1,72 @@
-"""Image files for programs, never rewritten.
+"""Image files, archives and animations for visitors and programs, never rewritten.
 
 Left to itself, Gradio names the file of an image by its content and writes it again whenever the
 same image comes back: each message of `/compare` repeats the one-step images, and all callers
 with one seed get the same ones. Whoever is downloading at that moment would get half a file.
 """
 
+import io
+import json
 import tempfile
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+ANIMATION = 224  # least side of an animation, in pixels
+FRAME_MS = 70
+
+
+def picture(image: np.ndarray) -> Image.Image:
+    """uint8 (H, W, 1 or 3) → a Pillow image."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
 
 def keep(image: Image.Image) -> str:
     """Path of `image` in Gradio's cache, put there by an atomic rename unless it is there."""
+    data = io.BytesIO()
+    image.save(data, "png")
+    return keep_bytes(data.getvalue(), "image.png")
+
+
+def keep_bytes(data: bytes, name: str) -> str:
+    """Path of a file of that content and name in Gradio's cache."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "image.png")
-        image.save(path)
+        path = Path(folder, name)
+        path.write_bytes(data)
         return save_file_to_cache(path, get_upload_folder())
+
+
+def archive(groups: dict[str, np.ndarray], names: list[str], numbers: dict[str, Any]) -> bytes:
+    """A ZIP of PNG files `GROUP/03-ankle-boot.png`, and of the numbers as JSON."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as bundle:
+        for group, images in groups.items():
+            for i, (image, name) in enumerate(zip(images, names, strict=True)):
+                plain = "".join(c if c.isalnum() else "-" for c in name.lower())
+                png = io.BytesIO()
+                picture(image).save(png, "png")
+                _add(bundle, f"{group}/{i + 1:02d}-{plain}.png", png.getvalue())
+        _add(bundle, "numbers.json", json.dumps(numbers, indent=1).encode())
+    return data.getvalue()
+
+
+def _add(bundle: zipfile.ZipFile, name: str, content: bytes) -> None:
+    bundle.writestr(zipfile.ZipInfo(name), content)  # no clock: equal content, equal file
+
+
+def animation(images: np.ndarray) -> bytes:
+    """A GIF that goes through the images (n, H, W, C) and back, for ever."""
+    factor = max(1, -(-ANIMATION // min(images.shape[1:3])))
+    size = (images.shape[2] * factor, images.shape[1] * factor)
+    frames = [picture(i).resize(size, Image.Resampling.NEAREST) for i in images]
+    frames += frames[-2:0:-1]
+    data = io.BytesIO()
+    frames[0].save(
+        data, "gif", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0
+    )
+    return data.getvalue()

@@ -12,6 +12,7 @@ import gradio as gr
 
 ALL_CLASSES = "All classes"
 MAX_IMAGES = 64  # per request
+MAX_FRAMES = 48  # of a morph
 MAX_SEED = 2**32 - 1
 SAMPLERS = ("one_step", "teacher")
 
@@ -47,29 +48,41 @@ def read_request(
 ) -> Request:
     """Check everything a caller can send. A seed of None draws one, a setting of None is the
     preset's."""
-    count = _whole("The number of images", count, 1, MAX_IMAGES)
+    count = whole("The number of images", count, 1, MAX_IMAGES)
     labels = _labels(pipe.class_names, class_name, count)
-    if seed is None:
-        seed = random.SystemRandom().randint(0, MAX_SEED)
     preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
     settings = {
-        "cfg": _number("Guidance", _or(cfg, preset.cfg), 0.0, 20.0),
-        "temperature": _number("The temperature", _or(temperature, preset.temperature), 0.05, 5.0),
-        "top_k": _whole("Top-k", _or(top_k, preset.top_k), 0, codes),
-        "top_p": _number("Top-p", _or(top_p, preset.top_p), 0.01, 1.0),
+        "cfg": number("Guidance", _or(cfg, preset.cfg), 0.0, 20.0),
+        "temperature": number("The temperature", _or(temperature, preset.temperature), 0.05, 5.0),
+        "top_k": whole("Top-k", _or(top_k, preset.top_k), 0, codes),
+        "top_p": number("Top-p", _or(top_p, preset.top_p), 0.01, 1.0),
     }
     return Request(
         labels=labels,
         names=[pipe.class_names[label] for label in labels],
-        seed=_whole("The seed", seed, 0, MAX_SEED),
+        seed=read_seed("The seed", seed),
         settings=settings,
     )
+
+
+def read_seed(what: str, seed: Any) -> int:
+    """A seed; None draws one."""
+    if seed is None:
+        return random.SystemRandom().randint(0, MAX_SEED)
+    return whole(what, seed, 0, MAX_SEED)
+
+
+def read_class(pipe: Any, name: Any) -> int:
+    """The label of one class."""
+    if name == ALL_CLASSES:
+        raise refuse(f"{ALL_CLASSES} is no single class: choose one.")
+    return _labels(pipe.class_names, name, 1)[0]
 
 
 def check_sampler(sampler: Any) -> None:
     """Refuse what names no sampler."""
     if sampler not in SAMPLERS:
-        raise refuse(f"Unknown sampler {_quote(sampler)}: use {' or '.join(SAMPLERS)}.")
+        raise refuse(f"Unknown sampler {quote(sampler)}: use {' or '.join(SAMPLERS)}.")
 
 
 def _labels(class_names: list[str], name: Any, count: int) -> list[int]:
@@ -79,25 +92,25 @@ def _labels(class_names: list[str], name: Any, count: int) -> list[int]:
     if not isinstance(name, str) or name not in class_names:
         shown = ", ".join([ALL_CLASSES, *class_names[:10]])
         more = f" and {len(class_names) - 10} more" if len(class_names) > 10 else ""
-        raise refuse(f"Unknown class {_quote(name)}: choose one of {shown}{more}.")
+        raise refuse(f"Unknown class {quote(name)}: choose one of {shown}{more}.")
     return [class_names.index(name)] * count
 
 
-def _whole(what: str, value: Any, low: int, high: int) -> int:
+def whole(what: str, value: Any, low: int, high: int) -> int:
     """`value` as an int in [low, high]; 3.0 counts as whole, True and "3" do not."""
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole:  # NaN and infinities are no integers either
-        raise refuse(f"{what} must be a whole number from {low} to {high}, not {_quote(value)}.")
+        raise refuse(f"{what} must be a whole number from {low} to {high}, not {quote(value)}.")
     if not low <= value <= high:
-        raise refuse(f"{what} must be from {low} to {high}, not {_quote(value)}.")
+        raise refuse(f"{what} must be from {low} to {high}, not {quote(value)}.")
     return int(value)
 
 
-def _number(what: str, value: Any, low: float, high: float) -> float:
+def number(what: str, value: Any, low: float, high: float) -> float:
     """`value` as a float in [low, high]; NaN and infinities are refused."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # a NaN fails every comparison
-        raise refuse(f"{what} must be a number from {low:g} to {high:g}, not {_quote(value)}.")
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    if not real or not low <= value <= high:  # a NaN fails every comparison
+        raise refuse(f"{what} must be a number from {low:g} to {high:g}, not {quote(value)}.")
     return float(value)
 
 
@@ -105,7 +118,7 @@ def _or(value: Any, default: float) -> Any:
     return default if value is None else value
 
 
-def _quote(value: Any) -> str:
+def quote(value: Any) -> str:
     """`value` as a caller would recognise it, cut short: it may be megabytes of nonsense."""
     try:
         text = repr(value)

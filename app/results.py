@@ -1,191 +1,130 @@
-"""The tab of measured results: tables, sample grids with their commands, training curves.
+"""The tab of measured numbers and sample grids, each with the command that made it."""
 
-Everything is read from the model's folder, where `train.evaluate` and `train.benchmark` left it.
-"""
-
-import base64
 import html
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from app import measured, present
 from app.address import View, address
-from app.charts import Axes, Chart, Line, around, side_by_side
-from app.tab import QUIET, Shared, Tab
+from app.requests import quote, refuse
+from app.tab import LIVE, QUIET, Shared, Tab
 from dd2core import DD2Error, tables
-from dd2core.checkpoint import read_json
-
-NOTHING = "No measurements came with this model: `train.evaluate` and `train.benchmark` write them."
-POINTS = 160  # of a curve, at most
-GRIDS = ("teacher", "one_step", "dd1", "parallel", "tokenizer")  # one picture of each
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")
-# Which numbers of a log share a chart: their names there, what they are, and the axis.
-CURVES = (
-    ({"loss": "loss"}, "loss"),
-    ({"accuracy": "accuracy"}, "accuracy"),
-    ({"nll": "teacher's NLL", "entropy": "marginal entropy"}, "nats per token"),
-    ({"fcs": "FCS loss of ψ"}, "loss"),
-)
-LOOKS = ("one", "two", "three")
 
 EXPLAIN = """
-## Measured results
-
-Read from the files that the evaluation and the benchmark wrote, each with its command. FD is the
-Fréchet distance on the features of a small classifier, so it compares with no other paper's FID.
+Everything here is read from files beside the weights, which `train.evaluate` and `train.benchmark`
+wrote. Lower FD is better; it is measured on the features of a small classifier, so it compares with
+the other rows and with no other paper's numbers. Fewer than 10,000 samples make an estimate.
 """
+NONE = "no grids"
+SECTIONS: tuple[tuple[str, Callable[[Path], str]], ...] = (
+    ("Quality", tables.quality_table),
+    ("Speed", tables.speed_table),
+    ("One step, then the teacher from a step on", tables.refine_table),
+    ("The teacher by guidance scale", tables.guidance_table),
+    ("What training took", lambda results: tables.training_table(results.parent / "logs")),
+    ("Estimates along the way", tables.tried_table),
+)
 
 
 class ResultsTab(Tab):
-    """Tables, grids and curves of one model."""
+    """Tables and grids."""
 
     id, title = "results", "Results"
 
     def build(self, shared: Shared) -> None:
         """See `Tab.build`."""
-        gr.Markdown(EXPLAIN, elem_classes="dd2-intro")
-        self.tables = gr.Markdown("", elem_id="tables", elem_classes="dd2-tables")
-        self.grids = gr.HTML("", elem_id="grids", elem_classes="dd2-flush")
-        self.curves = gr.HTML("", elem_id="curves", elem_classes="dd2-flush")
-        self.fitted = [self.tables, self.grids, self.curves]
+        gr.Markdown("## Results" + EXPLAIN, elem_classes="dd2-intro")
+        self.tables = gr.HTML("", elem_id="tables", elem_classes="dd2-flush")
+        gr.Markdown("### Samples, side by side", elem_classes="dd2-intro")
+        self.names, self.grids = [], []
+        with gr.Row():
+            for side in ("Left", "Right"):
+                with gr.Column(min_width=300):
+                    self.names.append(gr.Dropdown([NONE], value=NONE, label=f"{side} grid"))
+                    self.grids.append(gr.HTML(
+                        "", elem_id=f"grid-{side.lower()}", elem_classes="dd2-flush"
+                    ))
+        self.fitted = [*self.names, self.tables, *self.grids]
+        for name, grid in zip(self.names, self.grids, strict=True):
+            name.input(self.show, [shared.model, name], grid, **LIVE)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
-        """See `Tab.fit`. The files are read when a visitor arrives at the tab."""
-        return ["", "", ""]
+        """See `Tab.fit`."""
+        names = [grid.name for grid in measured.grids(measured.results_of(pipe))] or [NONE]
+        one = next((i for i, name in enumerate(names) if name.startswith("DD2")), 0)
+        teacher = _presets_teacher(pipe, names)
+        chosen = [gr.Dropdown(choices=names, value=names[i]) for i in (teacher, one)]
+        return [*chosen, "", "", ""]  # tables and grids are filled in when the tab is in front
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
+        outputs = [self.tables, *self.grids, shared.address]
         arrived = event.then(
-            self.show_in_front, [shared.where, shared.model], [*self.fitted, shared.address],
-            **QUIET, queue=False,
+            self.show_in_front, [shared.where, shared.model, *self.names], outputs, **QUIET,
+            queue=False,
         )
         shared.note_address(arrived)
 
-    def show_in_front(self, where: Any, model: Any) -> tuple:
-        """Tables, grids, curves and the address, if this tab is in front."""
+    def show_in_front(self, where: Any, model: Any, *names: Any) -> tuple:
+        """Tables, both grids and the address, if this tab is in front."""
         if where != self.id:
             return (gr.skip(),) * 4
         pipe = self.models.get(model).pipe
-        return (*show(pipe.model.folder), address(self.id, model or pipe.name))
+        query = address(self.id, model or pipe.name)
+        return (tables_of(pipe), *(self.show(model, name) for name in names), query)
+
+    def show(self, model: Any, name: Any) -> str:
+        """One grid with its numbers and its command."""
+        pipe = self.models.get(model).pipe
+        listed = {grid.name: grid for grid in measured.grids(measured.results_of(pipe))}
+        if name == NONE and not listed:
+            return '<p class="dd2-note">No sample grids lie beside this model.</p>'
+        if not isinstance(name, str) or name not in listed:
+            raise refuse(f"Unknown grid {quote(name)}: choose one of {', '.join(listed)}.")
+        return _grid(listed[name])
 
 
-def show(folder: Path | None) -> tuple[str, str, str]:
-    """Tables as Markdown, grids and curves as HTML, of a model folder."""
-    if folder is None or not any((folder / "results").glob("*.json")):
-        return NOTHING, "", curves(folder / "logs") if folder is not None else ""
-    return all_tables(folder), grids(folder / "results"), curves(folder / "logs")
+def _presets_teacher(pipe: Any, names: list[str]) -> int:
+    """Which grid is the teacher's at its preset guidance."""
+    guidance = f"(guidance {pipe.sampling.cfg:g})"
+    return next((i for i, name in enumerate(names) if guidance in name), 0)
 
 
-def all_tables(folder: Path) -> str:
-    """Every table that the files give, under its heading."""
-    results, logs = folder / "results", folder / "logs"
-    parts: list[tuple[str, Callable[[Path], str], Path]] = [
-        ("Quality", tables.quality_table, results),
-        ("Few steps: one step, then the teacher", tables.refine_table, results),
-        ("Speed", tables.speed_table, results),
-        ("The teacher by guidance scale", tables.guidance_table, results),
-        ("What training took", tables.training_table, logs),
-        ("Estimates along the way", tables.tried_table, results),
-        ("The commands", tables.commands, results),
-    ]
-    made = [(title, _table(make, path)) for title, make, path in parts if path.is_dir()]
-    return "\n\n".join(f"#### {title}\n\n{text}" for title, text in made if text)
+def tables_of(pipe: Any) -> str:
+    """All measured tables of a model, and the commands that made them."""
+    results = measured.results_of(pipe)
+    if results is None:
+        return '<p class="dd2-note">No measurements lie beside this model.</p>'
+    made = [(title, _made(table, results)) for title, table in SECTIONS]
+    parts = [f"<h3>{title}</h3>{measured.as_html(text, title)}" for title, text in made if text]
+    commands = _made(tables.commands, results).strip("`").strip()
+    if commands:
+        parts.append(
+            "<details><summary>The commands that made these numbers</summary>"
+            f'<pre tabindex="0">{html.escape(commands)}</pre></details>'
+        )
+    return "".join(parts)
 
 
-def _table(make: Callable[[Path], str], path: Path) -> str:
+def _made(make: Callable[[Path], str], results: Path) -> str:
+    """What `make` makes of the files; nothing if one is of another version, or half written."""
     try:
-        return make(path)
-    except (DD2Error, KeyError, TypeError, ValueError, IndexError) as error:
-        return f"Not shown: a file in `{path.name}/` lacks what this table needs ({error})."
-
-
-def grids(results: Path) -> str:
-    """One sample grid of each sampler, the one with the lowest FD, with FD and command."""
-    figures = [found for kind in GRIDS if (found := _grid(results, kind))]
-    if not figures:
+        return make(results)
+    except (DD2Error, KeyError, IndexError, TypeError, ValueError):
         return ""
-    return f'<h3>Samples</h3><div class="dd2-samples">{"".join(figures)}</div>'
 
 
-def _grid(results: Path, kind: str) -> str:
-    found = []
-    for path in results.glob(f"{kind}*.png"):
-        numbers = _numbers(path.with_suffix(".json"))
-        numbers = numbers or _preset_teacher(path)
-        exact = path.stem == kind or path.stem.startswith(f"{kind}-lr")
-        if exact and numbers:
-            found.append((numbers.get("fd", float("inf")), path, numbers))
-    if not found:
-        return ""
-    _, path, numbers = min(found, key=lambda one: one[0])
-    name = tables.NAMES.get(kind, kind).strip("*")
-    about = f"FD {numbers['fd']:.2f}, N = {numbers['n']:,}" if "fd" in numbers else ""
-    command = f"<code>{html.escape(numbers['command'])}</code>" if "command" in numbers else ""
-    data = base64.b64encode(path.read_bytes()).decode()
+def _grid(grid: measured.Grid) -> str:
+    numbers = grid.numbers
+    kind = "estimate, " if numbers.get("estimate") else ""
+    text = html.escape(f"Samples: {grid.name}, FD {numbers['fd']:.2f}")
     return (
-        f'<figure><img loading="lazy" alt="Samples: {html.escape(name)}" '
-        f'src="data:image/png;base64,{data}"><figcaption><b>{html.escape(name)}</b> '
-        f"{about}{command}</figcaption></figure>"
+        f'<figure class="dd2-sheet"><img alt="{text}" src="'
+        f'{present.as_uri(grid.path.read_bytes(), "png")}"><figcaption>FD {numbers["fd"]:.2f} '
+        f"({kind}N = {numbers['n']:,}), {numbers['passes']} "
+        f"{'pass' if numbers['passes'] == 1 else 'passes'}</figcaption>"
+        f"<pre tabindex=\"0\">{html.escape(str(numbers.get('command', '')))}</pre></figure>"
     )
-
-
-def _numbers(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def _preset_teacher(path: Path) -> dict[str, Any]:
-    """Where the teacher was swept over guidance, its numbers at the preset's are its own."""
-    config = path.parent.parent / "config.json"
-    if path.stem != "teacher" or not config.is_file():
-        return {}
-    best = read_json(config)["sampling"]["cfg"]
-    swept = (_numbers(p) for p in path.parent.glob("teacher-cfg*.json"))
-    return next((n for n in swept if n["teacher_settings"]["cfg"] == best), {})
-
-
-def curves(logs: Path) -> str:
-    """Training curves of every stage that left a log."""
-    charts = [chart for stage in STAGES for chart in stage_charts(logs / f"{stage}.jsonl")]
-    return f"<h3>Training curves</h3>{side_by_side(*charts)}" if charts else ""
-
-
-def stage_charts(path: Path) -> list[Chart]:
-    """The charts of one log."""
-    lines = read_log(path)
-    made = []
-    for names, label in CURVES:
-        shown = {key: name for key, name in names.items() if lines and key in lines[-1]}
-        if shown:
-            made.append(_chart(path.stem, lines, shown, label))
-    return made
-
-
-def _chart(stage: str, rows: list[dict], names: dict[str, str], label: str) -> Chart:
-    curves = []
-    for (key, name), look in zip(names.items(), LOOKS, strict=False):
-        points = [(row["step"], row[key]) for row in rows if key in row]
-        points = points[:: -(-len(points) // POINTS)]
-        x, y = zip(*points, strict=True)
-        curves.append(Line(name, x, y, look))
-    says = "; ".join(f"{c.name} from {c.y[0]:.3g} to {c.y[-1]:.3g}" for c in curves)
-    axes = Axes(
-        (0, max(c.x[-1] for c in curves)), around(*(c.y for c in curves)), "iteration", label
-    )
-    title = f"{stage}: {' and '.join(names.values())}"
-    return Chart(title, f"{says}, in {curves[0].x[-1]:,} iterations.", axes, curves)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; none if there is no file. A half-written last line is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and "step" in row:
-            rows.append(row)
-    return rows

@@ -8,12 +8,17 @@ waited for these images, with every preview the teacher painted on the way.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from app.requests import Request
+from app.token_score import examine
+from app.turns import turn
+from app.zero import on_gpu
+from dd2core.latents import slerp
 
 FRAMES = 25  # previews of one teacher run: more would spend more time drawing than sampling
 REPEATS = 5  # of a one-step run, at most
@@ -55,12 +60,22 @@ class Run:
 
 
 class Samplers:
-    """The two samplers of one pipeline, timed."""
+    """The samplers of one pipeline, timed. Methods take and give plain data and arrays, so that
+    they can run in another process where the GPU is lent per call.
+
+    Each step of any of them has the machine to itself (`turn`): a visitor who drags a slider does
+    not slow the clocks of another one's comparison.
+    """
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
+        self.one_step = on_gpu(self._one_step_median, lambda request: request.count)
+        self.teacher = on_gpu(self._teacher, lambda request, frames=FRAMES: request.count)
+        self.refine = on_gpu(self._refine, lambda request, start: request.count)
+        self.examine = on_gpu(partial(examine, pipe), lambda label, seed, place, time: 1)
+        self.morph = on_gpu(self._morph, lambda labels, seed_a, seed_b, places: len(labels))
 
-    def one_step(self, request: Request) -> Run:
+    def _one_step_median(self, request: Request) -> Run:
         """The generator: all tokens in one pass. A few milliseconds are easily disturbed, so a
         fast run is repeated, and the median one returned; the images are the same each time."""
         self._one_step(request)  # not counted: wakes the caches
@@ -70,16 +85,17 @@ class Samplers:
         return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
 
     def _one_step(self, request: Request) -> Run:
-        start = time.perf_counter()
-        sample = self.pipe.sample_one_step(request.labels, seed=request.seed)
-        return _run(sample, 1, 1, time.perf_counter() - start)
+        with turn():
+            start = time.perf_counter()
+            sample = self.pipe.sample_one_step(request.labels, seed=request.seed)
+            return _run(sample, 1, 1, time.perf_counter() - start)
 
-    def teacher(self, request: Request, frames: int = FRAMES) -> Iterator[Run]:
+    def _teacher(self, request: Request, frames: int = FRAMES) -> Iterator[Run]:
         """The teacher as it paints, in about `frames` parts; the last is the finished one."""
         every = -(-self.pipe.teacher.num_steps // frames)
         setup = {"labels": request.labels, "seed": request.seed, **request.settings}
-        start = None
-        for part in self.pipe.stream_teacher(every=every, **setup):
+        parts, start = self.pipe.stream_teacher(every=every, **setup), None
+        while part := _next(parts):
             if start is None:  # the pipeline warms up before its first part: count from there
                 start = time.perf_counter() - part.seconds - part.decode_seconds
             run = _run(part, part.step, part.steps, time.perf_counter() - start)
@@ -90,10 +106,34 @@ class Samplers:
     def _without_audience(self, run: Run, setup: dict[str, Any]) -> Run:
         """A fast teacher's times, read again with no previews drawn and sent in between: those
         slow its steps down, by half and more, which would flatter the one-step model."""
-        sample = self.pipe.sample_teacher(**setup)
-        return replace(
-            run, model_seconds=sample.seconds, decode_seconds=sample.decode_seconds
-        )
+        with turn():
+            sample = self.pipe.sample_teacher(**setup)
+        return replace(run, model_seconds=sample.seconds, decode_seconds=sample.decode_seconds)
+
+    def _refine(self, request: Request, start: int) -> Run:
+        """One step, then the teacher from step `start` on."""
+        with turn():
+            since = time.perf_counter()
+            sample = self.pipe.refine(
+                request.labels, seed=request.seed, start=start, **request.settings
+            )
+            return _run(sample, sample.passes, sample.passes, time.perf_counter() - since)
+
+    def _morph(self, labels: list[int], seed_a: int, seed_b: int, places: list[float]) -> Run:
+        """One-step images on the way between the latents of two seeds, one label and one place
+        in [0, 1] each, all in one pass."""
+        with turn():
+            since = time.perf_counter()
+            ends = (self.pipe.latents(1, seed) for seed in (seed_a, seed_b))
+            way = torch.tensor(places, device=self.pipe.device)
+            sample = self.pipe.sample_one_step(labels, latents=slerp(*ends, way))
+            return _run(sample, 1, 1, time.perf_counter() - since)
+
+
+def _next(parts: Iterator[Any]) -> Any | None:
+    """The next part, made in its turn; None at the end."""
+    with turn():
+        return next(parts, None)
 
 
 def speedup(one: Run, teacher: Run | None) -> dict[str, float | None]:

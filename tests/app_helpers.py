@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from app.main import DEFAULT_MODEL, launch
+from app.models import Models
 from app.page import build_page
 from dd2core import Pipeline, load_pipeline
 
@@ -18,7 +19,7 @@ def demo_pipe() -> Pipeline:
 @contextmanager
 def serve(pipe: Any) -> Iterator[str]:
     """The page of `pipe`, served in this process; gives its address."""
-    page = build_page(pipe)
+    page = build_page(Models.of(pipe))
     _, url, _ = launch(page, server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
         yield url.rstrip("/")

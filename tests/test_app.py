@@ -17,7 +17,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from app import present
-from app.handlers import Handlers
+from app.compare import CompareTab
+from app.models import Models
 from app.page import build_page
 from app.requests import MAX_SEED
 from dd2core.folder import save_folder
@@ -221,28 +222,33 @@ def test_a_refusal_of_the_pipeline_is_passed_on(client, pipe, monkeypatch, capfd
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_only_two_endpoints_all_arguments_documented_and_optional(client):
+def test_the_endpoints_are_documented_and_every_argument_is_optional(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(endpoints) == {"/compare", "/generate"}
-    for endpoint in endpoints.values():
+    assert set(endpoints) == {"/compare", "/generate", "/interpolate"}
+    asked = ["class_name", "count", "seed", "cfg", "temperature", "top_k", "top_p", "model"]
+    expected = {
+        "/compare": asked, "/generate": ["sampler", *asked],
+        "/interpolate": ["class_name", "seed_a", "seed_b", "count", "model"],
+    }
+    for name, endpoint in endpoints.items():
         assert len(endpoint["description"]) > 20
         assert all(p["parameter_has_default"] for p in endpoint["parameters"])
-        names = [p["parameter_name"] for p in endpoint["parameters"]]
-        assert names[-7:] == ["class_name", "count", "seed", "cfg", "temperature", "top_k", "top_p"]
+        assert [p["parameter_name"] for p in endpoint["parameters"]] == expected[name]
 
 
-def test_the_samplers_take_turns(pipe):
-    """One at a time, page and programs together: else the clocks would time each other."""
-    fns = [fn for fn in build_page(pipe).fns.values() if fn.queue and fn.fn is not None]
-    assert len(fns) == 4  # two buttons, two endpoints
+def test_long_runs_queue_up_in_one_line(pipe):
+    """Page and programs together: memory stays flat, and nobody waits behind a slider."""
+    fns = [fn for fn in build_page(Models.of(pipe)).fns.values() if fn.queue and fn.fn is not None]
+    assert len(fns) >= 6  # Compare, the examples, the grid and the GIF; the endpoints
     assert {(fn.concurrency_id, fn.concurrency_limit) for fn in fns} == {("sampler", 1)}
 
 
 def test_the_page_shows_every_name_as_text_and_writes_the_seed_back(pipe):
-    handlers = Handlers(pipe)
-    parts = list(handlers.compare_page("All classes", 4, None, None, None, None, None))
-    seeds = {part[-1] for part in parts}
-    assert len(seeds) == 1 and 0 <= seeds.pop() <= MAX_SEED
+    tab = CompareTab(Models.of(pipe))
+    parts = list(tab.paint(None, "All classes", 4, None, None, None, None, None))
+    seeds = {part[-2] for part in parts}
+    assert len(seeds) == 1 and 0 <= (seed := seeds.pop()) <= MAX_SEED
+    assert f"seed={seed}" in parts[-1][-1]  # the address of this view
     assert "dd2-done" in parts[-1][0] and "×" in parts[-1][0]
     images = pipe.sample_one_step([0], seed=0).images
     shown = present.tiles(images, ['<img src=x onerror="alert(1)">'], "one step")
