@@ -29,8 +29,8 @@ class Shared:
     def __init__(self, models: Models) -> None:
         several = len(models.names) > 1
         self.model = gr.Dropdown(
-            models.names, value=models.names[0], label="Model", interactive=several, elem_id="model",
-            min_width=200, scale=0,
+            models.names, value=models.names[0], label="Model", interactive=several,
+            elem_id="model", min_width=200, scale=0,
         )
         self.where = gr.Textbox("compare", visible=False, label="Tab")
         self.address = gr.Textbox("", visible=False, label="Address")
