@@ -1,7 +1,10 @@
 /* What the page does in the browser by itself: write the address of the view. */
 window.dd2 = {
+  opened: location.search, /* read before anything here rewrites it */
+  settled: false, /* whether a view has been shown */
   address(query) {
     if (!query) return;
+    this.settled = true;
     const old = new URLSearchParams(location.search);
     const now = new URLSearchParams(query);
     for (const name of ["__theme", "view"]) {
@@ -16,8 +19,13 @@ window.dd2 = {
 window.dd2.cut = (slider) => { /* how much of the upper images is seen */
   slider.closest(".dd2-overlay").style.setProperty("--cut", `${slider.value}%`);
 };
-window.dd2.front = () => { /* back at the front tab: the address names no other */
-  const query = new URLSearchParams(location.search);
-  query.delete("tab");
-  window.dd2.address(`${query}`);
+window.dd2.search = location.search; /* as it was when the page was opened */
+window.dd2.at = (tab) => { /* at the front, the address names no tab */
+  if (tab === "compare" && window.dd2.moved) {
+    const query = new URLSearchParams(location.search);
+    query.delete("tab");
+    window.dd2.address(`${query}`);
+  }
+  window.dd2.moved = window.dd2.moved || tab !== "compare";
+  return tab;
 };

@@ -81,7 +81,7 @@ def _connect(
         return _fit(models, tabs, View(search).without(*SETTINGS), model, False)
 
     opened = page.load(
-        open_view, shared.address, outputs, js="() => location.search", **QUIET, queue=False
+        open_view, shared.address, outputs, js="() => dd2.search", **QUIET, queue=False
     )
     picked = shared.model.input(
         pick_model, [shared.model, shared.address], outputs,
@@ -91,13 +91,12 @@ def _connect(
         for tab in tabs:
             tab.arrive(event, shared)
     for tab in tabs:
-        if tab.id == FRONT:  # its comparison stays; a new one is a click away
-            tab.door.select(
-                lambda: FRONT, None, shared.where, **QUIET, queue=False
-            ).then(None, js="() => dd2.front()", api_visibility="private")
-            continue
-        there = tab.door.select(lambda name=tab.id: name, None, shared.where, **QUIET, queue=False)
-        tab.arrive(there, shared)
+        # In the browser alone, so that the first tab, which selects itself, is never late.
+        there = tab.door.select(
+            None, None, shared.where, js=f"() => dd2.at({tab.id!r})", api_visibility="private"
+        )
+        if tab.id != FRONT:  # the front's comparison stays; a new one is a click away
+            tab.arrive(there, shared)
     for tab in tabs:
         if isinstance(tab, CompareTab):
             tab.connect_stop()
