@@ -1,10 +1,7 @@
 /* What the page does in the browser by itself: write the address of the view. */
 window.dd2 = {
-  opened: location.search, /* read before anything here rewrites it */
-  settled: false, /* whether a view has been shown */
   address(query) {
     if (!query) return;
-    this.settled = true;
     const old = new URLSearchParams(location.search);
     const now = new URLSearchParams(query);
     for (const name of ["__theme", "view"]) {
