@@ -17,9 +17,9 @@ def demo_pipe() -> Pipeline:
 
 
 @contextmanager
-def serve(pipe: Any) -> Iterator[str]:
-    """The page of `pipe`, served in this process; gives its address."""
-    page = build_page(Models.of(pipe))
+def serve(*pipes: Any) -> Iterator[str]:
+    """The page of some pipelines, served in this process; gives its address."""
+    page = build_page(Models.of(*pipes))
     _, url, _ = launch(page, server_port=free_port(), prevent_thread_lock=True, quiet=True)
     try:
         yield url.rstrip("/")

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from dd2core import Pipeline
+from tests import tiny_var
 from tests.app_helpers import demo_pipe, serve
 
 pytestmark = pytest.mark.browser
@@ -23,7 +25,6 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 ARTIFACTS = Path(__file__).parent / "artifacts"
-SIZES = [(1280, 900, "light"), (1280, 900, "dark"), (360, 740, "light"), (360, 740, "dark")]
 
 
 def unavailable(reason: str) -> None:
@@ -48,10 +49,10 @@ def browser():
 
 
 class SlowTeacher:
-    """The pipeline, with a teacher slow enough to be watched and stopped."""
+    """The pipeline, with a teacher that is slow enough to be watched and stopped on request."""
 
     def __init__(self, pipe):
-        self.pipe = pipe
+        self.pipe, self.pause = pipe, 0.0
 
     def __getattr__(self, name):
         return getattr(self.pipe, name)
@@ -59,40 +60,42 @@ class SlowTeacher:
     def stream_teacher(self, *arguments, **options):
         for part in self.pipe.stream_teacher(*arguments, **options):
             yield part
-            time.sleep(0.15)
+            time.sleep(self.pause)
 
 
 @pytest.fixture(scope="module")
 def pipe():
-    return demo_pipe()
+    return SlowTeacher(demo_pipe())
 
 
 @pytest.fixture(scope="module")
 def url(pipe):
-    with serve(pipe) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def slow_url(pipe):
-    with serve(SlowTeacher(pipe)) as address:
+    with serve(pipe, Pipeline(tiny_var.model())) as address:
         yield address
 
 
 @pytest.fixture
-def visit(browser):
+def slow(pipe):
+    pipe.pause = 0.15
+    yield
+    pipe.pause = 0.0
+
+
+@pytest.fixture
+def visit(browser, url):
     """Opens the page; at the end no visit may have seen an error or called another host."""
     visits = []
 
-    def open_page(url: str, width: int = 1280, height: int = 900, mode: str = "light"):
-        tab = browser.new_page(viewport={"width": width, "height": height})
+    def open_page(query: str = "", width: int = 1280, mode: str = "light"):
+        tab = browser.new_page(viewport={"width": width, "height": 900 if width > 500 else 740})
+        tab.set_default_timeout(60_000)
         seen = SimpleNamespace(tab=tab, trouble=[])
         visits.append(seen)
         tab.on("console", lambda m: m.type == "error" and seen.trouble.append(m.text))
         tab.on("pageerror", lambda error: seen.trouble.append(str(error)))
         tab.on("request", lambda r: is_foreign(r.url) and seen.trouble.append(r.url))
-        tab.goto(f"{url}/?__theme={mode}")
-        tab.wait_for_selector("#compare")
+        tab.goto(f"{url}/?__theme={mode}&{query}")
+        tab.wait_for_selector("#tabs")
         return tab
 
     yield open_page
@@ -118,66 +121,168 @@ def images(tab, panel: str) -> list[dict]:
     )
 
 
+def source(tab, panel: str) -> str:
+    """The first image of a panel."""
+    return tab.eval_on_selector(f"{panel} img", "i => i.src")
+
+
 def step(tab) -> int:
     """How far the teacher's panel says it is."""
     return int(tab.inner_text("#teacher small").split()[0])
 
 
-@pytest.mark.parametrize(("width", "height", "mode"), SIZES)
-def test_a_comparison_from_start_to_end(visit, url, pipe, width, height, mode):
-    tab = visit(url, width, height, mode)
-    assert images(tab, "#one-step") == []
-    places = [top(tab, "#teacher"), top(tab, "#machine")]
-    tab.click("#compare")
-    tab.wait_for_selector(".dd2-done", timeout=60_000)
+def is_tidy(tab) -> bool:
+    """Nothing is wider than the window, and every image has a text."""
+    fits = tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    bare = "all => all.filter(i => i.offsetParent && !i.alt.trim()).length"
+    return fits and tab.eval_on_selector_all(".dd2-flush img", bare) == 0
+
+
+def keep(tab, name: str) -> None:
+    """A screenshot for a human."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    tab.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (360, "dark")])
+def test_a_comparison_from_start_to_end(visit, pipe, slow, width, mode):
+    pipe.pause = 0.02  # so that the page is seen before the end
+    tab = visit("class=Bag&count=4&seed=5", width, mode)
+    tab.wait_for_selector("#one-step img")
+    places = [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")]
+    tab.wait_for_selector(".dd2-done")
+    assert [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")] == places  # no jump
 
     assert re.fullmatch(r"\d+(\.\d+)?×", tab.inner_text(".dd2-done b"))
     assert step(tab) == pipe.teacher.num_steps
     for panel in ("#one-step", "#teacher"):
         shown = images(tab, panel)
-        assert len(shown) == 8
-        assert all(image["text"] and image["width"] == pipe.image_size for image in shown)
-        costs = tab.inner_text(f"{panel} dl")
-        assert all(word in costs for word in ("model", "decoder", "Forward passes", "Wall clock"))
-        assert "–" not in costs  # every number is there
-
+        assert len(shown) == 4 and all("Bag" in image["text"] for image in shown)
+        assert all(image["width"] == pipe.image_size for image in shown)
+        assert "–" not in tab.inner_text(f"{panel} dl")  # every number is there
+    assert str(pipe.teacher.num_steps) in tab.inner_text("#bars")
     machine = tab.inner_text("#machine")
-    assert "cpu" in machine and "float32" in machine and "batch of 8" in machine
-    assert "thread" in machine
-    assert [top(tab, "#teacher"), top(tab, "#machine")] == places  # no layout jump
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    stacked = top(tab, "#teacher") > top(tab, "#one-step")
-    assert stacked == (width < 600)
-    ARTIFACTS.mkdir(exist_ok=True)
-    tab.screenshot(path=ARTIFACTS / f"compare-{width}-{mode}.png", full_page=True)
-
-
-@pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_wider_than_the_window(visit, url, width):
-    tab = visit(url, width)
-    for title in ("Teacher’s settings", "Use it from a program"):
+    assert all(word in machine for word in ("cpu", "float32", "batch of 4", "thread"))
+    assert (top(tab, "#teacher") > top(tab, "#one-step")) == (width < 600)
+    assert is_tidy(tab)
+    keep(tab, f"compare-{width}")
+    for title in ("Teacher’s settings", "Lay one over the other", "Use it from a program"):
         tab.click(f"text={title}")
-    tab.wait_for_selector("pre >> visible=true")
-    tab.wait_for_selector("label:has-text('Temperature') >> visible=true")
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.wait_for_selector("#overlay img")
+    assert is_tidy(tab)
 
 
-def test_one_step_is_there_at_once_and_the_teacher_paints_beside_it(visit, slow_url, pipe):
-    tab = visit(slow_url)
-    tab.click("#compare")
-    tab.wait_for_selector("#one-step img")
-    finished = tab.eval_on_selector("#one-step img", "i => i.src")
-    tab.wait_for_selector("#teacher img")
-    early, first = tab.eval_on_selector("#teacher img", "i => i.src"), step(tab)
-    assert first < pipe.teacher.num_steps
-    tab.wait_for_selector(".dd2-done", timeout=60_000)
-    assert tab.eval_on_selector("#teacher img", "i => i.src") != early
-    assert tab.eval_on_selector("#one-step img", "i => i.src") == finished
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_latent_slider_paints_as_it_moves_and_the_address_follows(visit, width):
+    tab = visit("tab=explore&class=Sneaker&seed=3&to=4&at=0.2", width)
+    tab.wait_for_selector("#stage img")
+    before = images(tab, "#stage")
+    assert any("Sneaker" in image["text"] and "20%" in image["text"] for image in before)
+    slider = tab.locator("#place input[type=range]")
+    slider.focus()
+    for _ in range(3):
+        tab.keyboard.press("ArrowRight")
+    tab.wait_for_function("document.querySelector('#stage').innerText.includes('23%')")
+    tab.wait_for_function("location.search.includes('at=0.23')")
+    assert "model" in tab.inner_text("#latent-cost")
+    assert is_tidy(tab)
+    keep(tab, f"explore-{width}")
 
 
-def test_stop_stops_the_teacher(visit, slow_url, pipe):
-    tab = visit(slow_url)
-    tab.click("#compare")
+def test_the_slider_is_quick(visit):
+    """From release to new image, in the browser; the bound is for two free cores."""
+    tab = visit("tab=explore")
+    tab.wait_for_selector("#stage img")
+    took = tab.evaluate(MEASURE, 7)
+    shown = tab.inner_text("#latent-cost")
+    print(f"slider: median {sorted(took)[len(took) // 2]:.0f} ms of {took}; {shown}")
+    if os.environ.get("DD2_TIMING") == "1":
+        assert sorted(took)[len(took) // 2] < 300
+
+
+MEASURE = """async turns => {
+  const stage = document.querySelector("#stage"), took = [];
+  const slider = document.querySelector("#place input[type=range]");
+  for (let i = 0; i < turns; i++) {
+    const since = performance.now();
+    const painted = new Promise(done => {
+      const watch = new MutationObserver(() => {
+        if (stage.innerText.includes(`${i + 10}%`)) { watch.disconnect(); done(); }
+      });
+      watch.observe(stage, {childList: true, subtree: true, characterData: true});
+    });
+    slider.value = (i + 10) / 100;
+    slider.dispatchEvent(new Event("input", {bubbles: true}));
+    slider.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
+    await painted;
+    took.push(performance.now() - since);
+  }
+  return took;
+}"""
+
+
+def test_a_morph_and_a_gif(visit):
+    tab = visit("tab=explore")
+    tab.wait_for_selector("#stage img")
+    tab.click("#morph")
+    tab.wait_for_selector("#sheet .dd2-grid img")
+    assert len(images(tab, "#sheet")) == 80
+    tab.click("#gif")
+    tab.wait_for_selector("#sheet .dd2-gif")
+    with tab.expect_download() as waiting:
+        tab.click("#download-gif")
+    assert Path(waiting.value.path()).read_bytes().startswith(b"GIF89a")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_refine_paints_at_the_chosen_number_of_passes(visit, width):
+    tab = visit("tab=refine&passes=4&seed=2", width)
+    tab.wait_for_selector("#refined img")
+    assert tab.inner_text("#refined h2").startswith("4 passes")
+    assert tab.inner_text("#curve").startswith("Quality against passes")
+    first = source(tab, "#refined")
+    tab.locator("#passes input[type=range]").focus()
+    tab.keyboard.press("End")
+    tab.wait_for_function("document.querySelector('#refined h2').innerText.startsWith('49')")
+    assert source(tab, "#refined") != first and is_tidy(tab)
+    keep(tab, f"refine-{width}")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_inside_shows_a_token_and_the_curves(visit, width):
+    tab = visit("tab=inside&token=30&t=0.3", width)
+    tab.wait_for_selector("#inside svg")
+    assert "Token 30" in tab.inner_text("#inside") and images(tab, "#inside")
+    said = tab.eval_on_selector_all("svg[role=img]", "all => all.map(s => s.ariaLabel)")
+    assert len(said) >= 8 and all(said)
+    assert is_tidy(tab)
+    keep(tab, f"inside-{width}")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_results_come_from_the_files(visit, width):
+    tab = visit("tab=results", width)
+    tab.wait_for_selector("#tables table")
+    assert "DD2, one step" in tab.inner_text("#tables")
+    tab.wait_for_selector("#grid-left img")
+    assert is_tidy(tab)
+    keep(tab, f"results-{width}")
+
+
+def test_another_model_changes_classes_settings_and_labels(visit):
+    tab = visit("model=tiny-var&class=owl&seed=3")
+    tab.wait_for_selector(".dd2-done")
+    assert "One step instead of 3" in tab.inner_text("h1")
+    assert all("owl" in image["text"] for image in images(tab, "#one-step"))
+    assert "tiny-var" in tab.inner_text("#machine")
+    tab.click("#model input")
+    tab.click("#model li:has-text('fashion-llamagen'), [role=option]:has-text('fashion-llamagen')")
+    tab.wait_for_function("document.querySelector('h1').innerText.includes('49')")
+    tab.wait_for_function("location.search.includes('model=fashion-llamagen')")
+
+
+def test_stop_stops_the_teacher_and_the_seed_is_written_back(visit, pipe, slow):
+    tab = visit("seed=7")
     tab.wait_for_selector("#teacher img")
     tab.click("#stop")
     tab.wait_for_selector("#verdict >> text=Stopped")
@@ -185,37 +290,25 @@ def test_stop_stops_the_teacher(visit, slow_url, pipe):
     halted = step(tab)
     tab.wait_for_timeout(1000)
     assert step(tab) == halted < pipe.teacher.num_steps
-    tab.click("#compare")  # the next comparison runs, and Stop leaves its result alone
-    tab.wait_for_selector(".dd2-done", timeout=60_000)
+    pipe.pause = 0.0
+    seed = tab.locator("label:has-text('Seed') input").first
+    tab.click("#random")  # the next comparison runs, and Stop leaves its result alone
+    tab.wait_for_selector(".dd2-done")
     tab.click("#stop")
     tab.wait_for_timeout(500)
     assert tab.is_visible(".dd2-done")
+    assert seed.input_value().isdigit() and seed.input_value() != "7"
+    with tab.expect_download() as waiting:
+        tab.click("#download")
+    assert Path(waiting.value.path()).read_bytes().startswith(b"PK")
 
 
-def test_the_seed_is_reusable_and_a_new_one_is_written_back(visit, url):
-    tab = visit(url)
-    seed = tab.locator("label:has-text('Seed') input").first
-    forget = "document.querySelector('.dd2-done')?.classList.remove('dd2-done')"
-
-    def painted(button: str) -> tuple[str, str]:
-        tab.evaluate(forget)  # so that the wait below is for the new verdict
-        tab.click(button)
-        tab.wait_for_selector(".dd2-done", timeout=60_000)
-        return seed.input_value(), tab.eval_on_selector("#one-step img", "i => i.src")
-
-    first = painted("#compare")
-    assert first[0] == "0"
-    assert painted("#compare") == first
-    fresh = painted("#random")
-    assert fresh[0].isdigit() and fresh[0] != "0" and fresh[1] != first[1]
-    assert painted("#compare") == fresh
-
-
-def test_a_wrong_seed_is_explained_in_one_sentence(visit, url):
-    tab = visit(url)
+def test_what_is_wrong_is_explained_in_one_sentence(visit):
+    tab = visit("seed=minus&class=Unicorn")
+    tab.wait_for_selector(".dd2-done")
+    toasts = " ".join(tab.locator(".toast-body").all_inner_texts())
+    assert "In the address, seed must be a whole number" in toasts and "Unicorn" in toasts
     tab.locator("label:has-text('Seed') input").first.fill("-3")
     tab.click("#compare")
-    toast = tab.wait_for_selector(".toast-body")
-    assert "The seed must be from 0 to 4294967295, not -3." in toast.inner_text()
-    assert "Traceback" not in toast.inner_text()
-    assert images(tab, "#one-step") == []
+    tab.wait_for_selector("text=The seed must be from 0 to 4294967295, not -3.")
+    assert "Traceback" not in tab.inner_text("body")
