@@ -188,7 +188,7 @@ def test_unknown_sampler_gets_one_sentence(client, capfd):
 @pytest.mark.parametrize("place", range(1, 7))
 def test_numbers_that_are_none_get_one_sentence(url, number, place, capfd):
     """As raw JSON: gradio_client itself will not send them."""
-    values = ['"All classes"', "8", "0", "1.5", "1", "0", "1"]
+    values = ['"All classes"', "8", "0", "1.5", "1", "0", "1", "null"]
     values[place] = number
     body = f'{{"data": [{", ".join(values)}]}}'.encode()
     post = urllib.request.Request(f"{url}/gradio_api/call/compare", body)
