@@ -21,6 +21,7 @@ from dd2core.checkpoint import (
 )
 from dd2core.errors import DD2Error
 from dd2core.families import FAMILIES
+from dd2core.hub import download, is_hub_id, split_revision
 from dd2core.model import ConditionalScoreModel
 from dd2core.teacher import Teacher
 
@@ -66,28 +67,13 @@ def resolve(name: str, revision: str | None = None) -> Path:
             return folder
     if Path(name).expanduser().is_dir():
         raise DD2Error(f"{name} holds no config.json: it is not a model folder.")
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        repo, _, pinned = name.partition("@")
-        return _download(repo, revision or pinned or None)
+    if is_hub_id(name):
+        return download(*split_revision(name, revision), ["*.json", "*.safetensors"])
     known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/config.json"))) or "none yet"
     raise DD2Error(
         f"There is no model {name!r}: name a shipped preset ({known}), a model folder, or a hub "
         "id owner/name."
     )
-
-
-def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repo, revision=revision,
-                                      allow_patterns=["*.json", "*.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise DD2Error(
-            f"The hub repository {repo} cannot be had ({type(error).__name__}): check its name "
-            "and the network."
-        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
