@@ -5,6 +5,7 @@ A chart is an image to a screen reader: it has a title and a sentence that says 
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -26,6 +27,7 @@ class Line:
     look: str = "one"
     dots: bool = False
     dash: bool = False
+    bare: bool = False  # the dots alone
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def draw(chart: Chart) -> str:
          _marks(chart))
     )
     title, says = html.escape(chart.title), html.escape(chart.says)
-    note = f'<p class="dd2-note">{html.escape(chart.note)}</p>' if chart.note else ""
+    note = f'<p class="dd2-note">{indices(chart.note)}</p>' if chart.note else ""
     return (
         f'<figure class="dd2-chart"><figcaption>{title}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}: {says}">'
@@ -116,6 +118,11 @@ def draw(chart: Chart) -> str:
         f'width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM + 8}"/></clipPath>'
         f"{inside}</svg>{_legend(chart)}{note}</figure>"
     )
+
+
+def indices(text: str) -> str:
+    """Text as HTML, with D_Φ and x_0 set as they are in formulas."""
+    return re.sub(r"\b([Dx])_(\w)", r"\1<sub>\2</sub>", html.escape(text))
 
 
 def _grid(axes: Axes) -> str:
@@ -173,8 +180,9 @@ def _lines(chart: Chart, number: int) -> str:
               if math.isfinite(y)]
         path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in at) if at else "M0 0"
         dash = ' stroke-dasharray="5 4"' if line.dash else ""
-        parts.append(f'<path class="line {line.look}" d="{path}"{dash}/>')
-        if line.dots:
+        if not line.bare:
+            parts.append(f'<path class="line {line.look}" d="{path}"{dash}/>')
+        if line.dots or line.bare:
             parts += [f'<circle class="dot {line.look}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>'
                       for x, y in at]
     return f'<g clip-path="url(#dd2-clip-{number})">{"".join(parts)}</g>'
@@ -193,11 +201,12 @@ def _marks(chart: Chart) -> str:
 
 
 def _legend(chart: Chart) -> str:
-    named = dict.fromkeys((thing.name, thing.look, getattr(thing, "shape", "line"))
-                          for thing in (*chart.lines, *chart.marks) if thing.name)
+    lines = [(line.name, line.look, "dot" if line.bare else "line") for line in chart.lines]
+    marks = [(mark.name, mark.look, mark.shape) for mark in chart.marks]
+    named = dict.fromkeys(key for key in lines + marks if key[0])
     if not named:
         return ""
-    keys = "".join(f'<li class="{look} {shape}">{html.escape(name)}</li>'
+    keys = "".join(f'<li class="{look} {shape}"><span>{indices(name)}</span></li>'
                    for name, look, shape in named)
     return f'<ul class="dd2-legend" aria-hidden="true">{keys}</ul>'
 

@@ -58,7 +58,7 @@ class CompareTab(Tab):
             )
         with gr.Row():
             self.compare = gr.Button(
-                "Compare", variant="primary", min_width=280, elem_id="compare"
+                "Compare", variant="primary", min_width=280, scale=2, elem_id="compare"
             )
             self.random = gr.Button("New seed", min_width=120, elem_id="random")
             self.stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="stop")
@@ -76,16 +76,15 @@ class CompareTab(Tab):
                 right = gr.HTML(first[2], elem_id="teacher", **flush)
         bars = gr.HTML(first[3], elem_id="bars", **flush)
         footnote = gr.HTML(first[4], elem_id="machine", **flush)
-        with gr.Row():
-            self.download = gr.DownloadButton(
-                "Download all", interactive=False, min_width=160, elem_id="download"
-            )
+        self.download = gr.DownloadButton(
+            "Download all", interactive=False, size="sm", elem_id="download"
+        )
         with gr.Accordion("Lay one over the other", open=False):
             overlay = gr.HTML(first[5], elem_id="overlay", **flush)
         self.panels = [self.verdict, left, right, bars, footnote, overlay, self.download]
         self.examples = gr.Dataset(
-            components=["textbox", "number", "number"], headers=["Class", "Images", "Seed"],
-            samples=_examples(pipe), label="Examples", type="index", elem_id="examples",
+            components=["textbox"], samples=_labels(pipe), label="Examples", type="index",
+            layout="gallery", elem_id="examples",
         )
         self.explain = gr.Markdown(EXPLAIN.format(steps=pipe.teacher.num_steps))
 
@@ -118,7 +117,7 @@ class CompareTab(Tab):
             view.number("top_p", 0.01, 1, preset.top_p),
             *self._blank(pipe, count), gr.DownloadButton(value=None, interactive=False),
             EXPLAIN.format(steps=pipe.teacher.num_steps),
-            gr.Dataset(samples=_examples(pipe)),
+            gr.Dataset(samples=_labels(pipe)),
         ]
 
     def _connect(self, shared: Shared) -> None:
@@ -226,6 +225,11 @@ def _examples(pipe: Any) -> list[list[Any]]:
     names = pipe.class_names
     picked = dict.fromkeys(names[i * len(names) // 3] for i in range(3))
     return [[ALL_CLASSES, 16, 3], *([name, 8, 7 + i] for i, name in enumerate(picked))]
+
+
+def _labels(pipe: Any) -> list[list[str]]:
+    """The examples in words."""
+    return [[f"{name}, seed {seed}"] for name, _, seed in _examples(pipe)]
 
 
 def _address(pipe: Any, model: Any, name: Any, request: Request) -> str:

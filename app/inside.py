@@ -15,11 +15,12 @@ from app.tab import LIVE, QUIET, Shared, Tab
 EXPLAIN = """
 Choose a token of an image that the one-step model painted. The teacher has looked at the tokens
 before it and gives **p**, a probability for each code that could stand here. Noise the token that
-does stand here, x_t = (1 − t)·x_0 + t·ε: knowing p, the best guess of what was noised is an average
-of the codes, weighted by how well each explains x_t. That guess is **D_Φ**, in closed form, and the
-**conditional score** is where it points. **D_ψ** is the same guess by the guidance network, which
-has learned what the one-step model paints. Where the two differ, training pulls the one-step model
-from D_ψ to D_Φ.
+does stand here, x<sub>t</sub> = (1 − t)·x<sub>0</sub> + t·ε: knowing p, the best guess of what was
+noised is an average of the codes, weighted by how well each explains x<sub>t</sub>. That guess is
+**D<sub>Φ</sub>**, in closed form, and the **conditional score** is where it points.
+**D<sub>ψ</sub>** is the same guess by the guidance network, which has learned what the one-step
+model paints. Where the two differ, training pulls the one-step model from D<sub>ψ</sub> to
+D<sub>Φ</sub>.
 """
 
 

@@ -98,11 +98,13 @@ def _panel(pipe: Any, run: Run | None, passes: int, names: list[str]) -> str:
     images = None if run is None else run.images
     clock = present.duration(0.0 if run is None else run.seconds)
     word = "pass" if passes == 1 else "passes"
+    whose = f"{kept} of {total} tokens by one step, the rest by the teacher"
+    whose = f"all {total} tokens by one step" if kept == total else whose
     return (
         f'<section class="dd2-panel" aria-label="Refined images"><h2>{passes} {word}'
         f'<span class="dd2-clock">{clock}</span></h2>'
         f'<p class="dd2-progress"><i style="--done:{100 * kept / total:.0f}%"></i>'
-        f"<small>{kept} of {total} tokens by one step, the rest by the teacher</small></p>"
+        f"<small>{whose}</small></p>"
         f"{present.tiles(images, names, f'{passes} {word}')}"
         f"{present.costs(run)}</section>"
     )

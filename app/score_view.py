@@ -67,7 +67,7 @@ def _bars(token: Token) -> Chart:
         Axes((0.3, len(likely) + 0.7), (0, 1.08 * top), "codes, the likeliest first", "p"),
         bars=before.tolist(), lit=lit[0] if lit else None,
         lines=[Line("after seeing x_t (cut off at the top)", range(1, len(likely) + 1),
-                    np.minimum(after, 1.08 * top).tolist(), "three")],
+                    np.minimum(after, 1.08 * top).tolist(), "three", bare=True)],
         note=f"Dark: the painted code{'' if lit else ' is further right'}. The other "
              f"{len(token.p) - len(likely)} codes hold {rest:.0%}.",
     )
@@ -119,7 +119,7 @@ def _gap(token: Token) -> Chart:
         "What training acts on: the gap of the two",
         f"The largest gap is {token.gap.max():.2f}.",
         Axes((0, 1), around(token.gap.tolist(), zero=True), "t, the share of noise",
-             "‖D_Φ − D_ψ‖"),
+             "distance of the two"),
         [Line("", token.times.tolist(), token.gap.tolist(), "three")], upright=token.time,
         note="Where it is zero, the one-step model paints this token as the teacher would.",
     )

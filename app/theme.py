@@ -8,10 +8,15 @@ import gradio as gr
 THEME = gr.themes.Default(
     primary_hue="teal",
     neutral_hue="slate",
-    radius_size="md",
+    radius_size="lg",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
 ).set(
+    button_primary_background_fill="*primary_700",  # white on the default is too pale to read
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_hover_dark="*primary_800",
+    button_large_text_weight="500",
     body_text_color_subdued="*neutral_500",  # the default is too pale to read on white
     button_cancel_background_fill="transparent",  # a calm Stop: it is no alarm
     button_cancel_background_fill_dark="transparent",
