@@ -4,6 +4,7 @@ Mapping official names onto our modules is `dd2core.official`'s; here is what ev
 """
 
 import argparse
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def read_state(path: str | Path) -> dict:
         raise DD2Error(f"{path} is missing: name a checkpoint file that exists.")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True,
+                               mmap=zipfile.is_zipfile(path))  # tensors stay on disk until used
     except Exception as error:  # torch.load raises many kinds; all mean the same to the user
         raise DD2Error(
             f"{path} cannot be read safely ({type(error).__name__}): it is damaged, or holds more "

@@ -5,7 +5,7 @@ preset=NAME` reads `train/presets/NAME.yaml`; `preset=` also takes a path.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import yaml
@@ -185,8 +185,8 @@ class Config:
 
     name: str = "unnamed"  # of the preset; also the folder under runs/
     family: str = "llamagen"  # the teacher's: llamagen or var
-    base: str | None = None  # model folder, shipped preset or hub id (owner/name@revision) whose
-    # tokenizer and teacher this run distils; None: its own stages tokenizer and teacher
+    base: str | None = None  # whose tokenizer and teacher this run distils; None: its own stages'
+    # A base is a model folder, a shipped preset or a hub id (owner/name@revision).
     data: str = "fashion-mnist"  # fashion-mnist, or a folder (IDX files or class folders)
     image_size: int = 28  # pixels a side
     channels: int = 1  # 1 grey, 3 RGB
@@ -213,6 +213,38 @@ class Config:
     sampling: Sampling = field(default_factory=Sampling)
 
 
+def split_words(args: list[str]) -> dict[str, str]:
+    """Key and value of `key=value` words.
+
+    Raises:
+        DD2Error: a word is none.
+    """
+    words = {}
+    for word in args:
+        key, eq, value = word.partition("=")
+        if not eq or not key:
+            raise DD2Error(f"{word!r} is no setting: write key=value, for example seed=1.")
+        words[key.lstrip("-")] = value
+    return words
+
+
+def load_settings(kind: type, args: list[str]):
+    """A command line without presets: the dataclass `kind` with the values given.
+
+    Raises:
+        DD2Error: an unknown key, or a value that is missing or of the wrong type.
+    """
+    words = split_words(args)
+    try:
+        given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        known = ", ".join(f.name for f in fields(kind))
+        key = getattr(error, "full_key", None) or ", ".join(words)
+        raise DD2Error(f"Setting {key}: {first} (there are {known}).") from None
+
+
 def load_config(args: list[str], flat: str | None = None) -> Config:
     """Resolve a command line.
 
@@ -224,12 +256,7 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
     Raises:
         DD2Error: an unknown key or preset, or a value of the wrong type.
     """
-    words = {}
-    for word in args:
-        key, eq, value = word.partition("=")
-        if not eq or not key:
-            raise DD2Error(f"{word!r} is no setting: write key=value, for example seed=1.")
-        words[key.lstrip("-")] = value
+    words = split_words(args)
     preset = words.pop("preset", "fashion-llamagen")
     schema = OmegaConf.structured(Config)
     if flat is not None:
@@ -300,10 +327,17 @@ def distilled(cfg: Config) -> str:
     return "tune" if cfg.tune.steps > 0 else "csd"
 
 
-def main(run, flat: str | None = None) -> None:
-    """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend."""
+def main(run, flat: str | None = None, kind: type | None = None) -> None:
+    """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend.
+
+    Args:
+        run (Callable): takes the settings.
+        flat (str | None): see `load_config`.
+        kind (type | None): the settings of a command without presets; None is `Config`.
+    """
     try:
-        run(load_config(sys.argv[1:], flat))
+        args = sys.argv[1:]
+        run(load_settings(kind, args) if kind else load_config(args, flat))
     except DD2Error as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
