@@ -59,8 +59,8 @@ class ExploreTab(Tab):
 
     def _connect(self, shared: Shared, grid: gr.Button, gif: gr.Button) -> None:
         live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
-        events = [self.place.input(**live), self.name.input(**live), self.start.change(**live),
-                  self.end.change(**live)]
+        events = [self.place.input(**live), self.name.input(**live), self.start.input(**live),
+                  self.end.input(**live)]
         for event in events:
             shared.note_address(event)
         slow = {"inputs": self.inputs[:4], **QUIET, "show_progress": "minimal", **ONE_AT_A_TIME}

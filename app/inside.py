@@ -52,7 +52,7 @@ class InsideTab(Tab):
         self.inputs = [shared.model, self.name, self.seed, self.token, self.time]
         self.outputs = [self.shown, shared.address]
         live = {"fn": self.show, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
-        for event in (self.name.input(**live), self.seed.change(**live),
+        for event in (self.name.input(**live), self.seed.input(**live),
                       self.token.input(**live), self.time.input(**live)):
             shared.note_address(event)
 

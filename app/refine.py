@@ -49,7 +49,7 @@ class RefineTab(Tab):
         self.inputs = [shared.model, self.name, self.seed, self.passes]
         self.outputs = [self.panel, self.curve, shared.address]
         live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
-        for event in (self.name.input(**live), self.seed.change(**live), self.passes.input(**live)):
+        for event in (self.name.input(**live), self.seed.input(**live), self.passes.input(**live)):
             shared.note_address(event)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
