@@ -223,6 +223,7 @@ def equal_axes(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str) -> Axes
     )
 
 
-def side_by_side(*charts: Chart) -> str:
-    """Charts in as many columns as there is room for."""
-    return f'<div class="dd2-charts">{"".join(map(draw, charts))}</div>'
+def side_by_side(*charts: Chart, large: bool = False) -> str:
+    """Charts in as many columns as there is room for; `large` ones in two at most."""
+    look = "dd2-charts dd2-large" if large else "dd2-charts"
+    return f'<div class="{look}">{"".join(map(draw, charts))}</div>'

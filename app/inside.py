@@ -93,12 +93,12 @@ class InsideTab(Tab):
         )
         picture = whole_picture(pipe, found, name)
         text = f'<p class="dd2-note" role="status">{says(found)}</p>'
-        charts = side_by_side(*charts_of(found))
+        charts = side_by_side(*charts_of(found), large=True)
         return f'<div class="dd2-token">{picture}{text}</div>{charts}', query
 
 
 def _blank() -> str:
-    return '<div class="dd2-token"></div><div class="dd2-charts dd2-waiting"></div>'
+    return '<div class="dd2-token"></div><div class="dd2-waiting"></div>'
 
 
 def _training(pipe: Any) -> str:

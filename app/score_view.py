@@ -68,8 +68,8 @@ def _bars(token: Token) -> Chart:
         bars=before.tolist(), lit=lit[0] if lit else None,
         lines=[Line("after seeing x_t (cut off at the top)", range(1, len(likely) + 1),
                     np.minimum(after, 1.08 * top).tolist(), "three", bare=True)],
-        note=f"Dark: the painted code{'' if lit else ' is further right'}. The other "
-             f"{len(token.p) - len(likely)} codes hold {rest:.0%}.",
+        note=f"The strong bar is the painted code{'' if lit else ', which is further right'}. The "
+             f"other {len(token.p) - len(likely)} codes hold {rest:.0%}.",
     )
 
 
