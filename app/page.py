@@ -80,8 +80,8 @@ def _connect(
         # What the visitor has chosen stays, but for the settings of the other teacher.
         return _fit(models, tabs, View(search).without(*SETTINGS), model, False)
 
-    opened = page.load(
-        open_view, shared.address, outputs, js="() => dd2.search", **QUIET, queue=False
+    opened = page.load(  # through the queue, which alone carries warnings to the visitor
+        open_view, shared.address, outputs, js="() => dd2.search", **QUIET, concurrency_limit=None
     )
     picked = shared.model.input(
         pick_model, [shared.model, shared.address], outputs,
