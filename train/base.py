@@ -9,6 +9,7 @@ import functools
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dd2core.checkpoint import check_manifest, load_strict, read_json, read_tensors
 from dd2core.errors import DD2Error
@@ -19,7 +20,7 @@ from train.data import Data
 from train.features import Classifier
 
 __all__ = ["check_own", "class_names", "classifier", "folder", "has_classifier", "load_data",
-           "load_teacher", "load_tokenizer"]
+           "load_teacher", "load_tokenizer", "numbers"]
 
 _resolve = functools.cache(resolve)  # a hub id is looked up once per process
 
@@ -46,8 +47,8 @@ def class_names(cfg: Config) -> list[str]:
     return describe(folder(cfg)).class_names
 
 
-def load_data(cfg: Config) -> Data:
-    """The data set (`train.data.load_data`), with labels and class names of the base if any.
+def numbers(cfg: Config, own: list[str]) -> Tensor:
+    """The base's numbers (len(own),) of the data's classes `own`.
 
     By name where the base knows all names, so that a part of its classes is enough; else by
     number, if there are as many.
@@ -55,21 +56,25 @@ def load_data(cfg: Config) -> Data:
     Raises:
         DD2Error: neither holds.
     """
-    found = data.load_data(cfg)
+    names = class_names(cfg) if cfg.base else own
+    if len(set(names)) == len(names) and set(own) <= set(names):
+        return torch.tensor([names.index(n) for n in own])
+    if len(own) == len(names):
+        return torch.arange(len(names))
+    raise DD2Error(
+        f"data={cfg.data} has {len(own)} classes and base={cfg.base} has {len(names)}: name the "
+        "class folders as the base's config.json does."
+    )
+
+
+def load_data(cfg: Config, test_only: bool = False) -> Data:
+    """The data set (`train.data.load_data`), with labels and class names of the base if any."""
+    found = data.load_data(cfg, test_only)
     if not cfg.base:
         return found
-    own, names = found.class_names, class_names(cfg)
-    if set(own) <= set(names) and len(set(names)) == len(names):
-        number = torch.tensor([names.index(n) for n in own])
-    elif len(own) == len(names):
-        number = torch.arange(len(names))
-    else:
-        raise DD2Error(
-            f"data={cfg.data} has {len(own)} classes and base={cfg.base} has {len(names)}: name "
-            "the class folders as the base's config.json does."
-        )
+    number = numbers(cfg, found.class_names)
     return dataclasses.replace(found, labels=number[found.labels],
-                               test_labels=number[found.test_labels], class_names=names)
+                               test_labels=number[found.test_labels], class_names=class_names(cfg))
 
 
 def has_classifier(cfg: Config) -> bool:

@@ -23,7 +23,7 @@ from dd2core.model import ConditionalScoreModel
 from dd2core.teacher import Teacher
 from train import base
 from train.config import Config, run_folder
-from train.data import to_float
+from train.data import find_pictures, load_data, to_float
 
 
 @dataclass(frozen=True)
@@ -105,23 +105,48 @@ def load_tokens(cfg: Config, tokenizer: nn.Module, device: torch.device) -> Toke
     source_file = path.with_name("source.json")
     if path.exists() and source_file.exists() and read_json(source_file) == source:
         return TokenData(**read_tensors(path))
-    data = base.load_data(cfg)
-    found = {
-        "tokens": encode_all(tokenizer, data.images, device), "labels": data.labels,
-        "test_tokens": encode_all(tokenizer, data.test_images, device),
-        "test_labels": data.test_labels,
-    }
+    found, names = _encode_data(cfg, tokenizer, device)
     write_tensors(path, found)
-    write_json(path.with_name("classes.json"), {"class_names": data.class_names})
+    write_json(path.with_name("classes.json"), {"class_names": names})
     write_json(source_file, source)
     return TokenData(**found)
+
+
+def _encode_data(
+    cfg: Config, tokenizer: nn.Module, device: torch.device
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Tokens and labels of both parts, and the class names; pictures are read batch by batch."""
+    pictures, found = find_pictures(cfg), {}
+    if pictures is None:
+        data = base.load_data(cfg)
+        found = {"tokens": encode_all(tokenizer, data.images, device), "labels": data.labels,
+                 "test_tokens": encode_all(tokenizer, data.test_images, device),
+                 "test_labels": data.test_labels}
+        return found, data.class_names
+    number = base.numbers(cfg, pictures.class_names)
+    for part, prefix in (("train", ""), ("test", "test_")):
+        n = len(pictures.parts[part])
+        batches = tqdm((x for x, _ in pictures.read(part, encode_batch(cfg.image_size))),
+                       total=-(-n // encode_batch(cfg.image_size)), desc=f"{part} tokens",
+                       mininterval=2.0, disable=n < 10_000)
+        found[f"{prefix}tokens"] = torch.cat(
+            [tokenizer.encode(to_float(x).to(device)).cpu() for x in batches])
+        found[f"{prefix}labels"] = number[pictures.labels[pictures.parts[part]]]
+    return found, base.class_names(cfg) if cfg.base else pictures.class_names
+
+
+def encode_batch(size: int) -> int:
+    """Images of `size` pixels a side that one pass of the tokenizer takes: 256 small ones, 64 at
+    256 px."""
+    return max(8, min(256, 2**22 // size**2))
 
 
 @torch.no_grad()
 def encode_all(tokenizer: nn.Module, images: Tensor, device: torch.device) -> Tensor:
     """uint8 images (N, channels, H, W) → tokens (N, L) on the CPU."""
-    parts = tqdm(images.split(256), desc="tokens", mininterval=2.0, disable=len(images) < 10_000)
-    return torch.cat([tokenizer.encode(to_float(part).to(device)).cpu() for part in parts])
+    parts = images.split(encode_batch(images.shape[-1]))
+    bar = tqdm(parts, desc="tokens", mininterval=2.0, disable=len(images) < 10_000)
+    return torch.cat([tokenizer.encode(to_float(part).to(device)).cpu() for part in bar])
 
 
 def class_names(cfg: Config) -> list[str]:
@@ -129,7 +154,10 @@ def class_names(cfg: Config) -> list[str]:
     if cfg.base:
         return base.class_names(cfg)
     path = run_folder(cfg) / "tokens" / "classes.json"
-    return read_json(path)["class_names"] if path.exists() else base.load_data(cfg).class_names
+    if path.exists():
+        return read_json(path)["class_names"]
+    pictures = find_pictures(cfg)
+    return load_data(cfg).class_names if pictures is None else pictures.class_names
 
 
 def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.Module:

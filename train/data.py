@@ -1,6 +1,7 @@
 """Images and labels: Fashion-MNIST (IDX files) or anyone's own folder of class folders.
 
-Small data sets are held in memory as uint8. See `load_data`.
+Small data sets are held in memory as uint8 (`load_data`); pictures can also be read batch by batch
+(`find_pictures`), which is how ImageNet becomes tokens.
 """
 
 import gzip
@@ -14,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dd2core.errors import DD2Error
 from train.config import ROOT, Config
+from train.pictures import Pictures, open_pictures
 
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
@@ -63,23 +64,26 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
-def load_data(cfg: Config) -> Data:
-    """The data set that `cfg.data` names.
+def load_data(cfg: Config, test_only: bool = False) -> Data:
+    """The data set that `cfg.data` names, in memory.
 
     `fashion-mnist`: Debian's package, else a download whose sha256 is checked. A folder with the
-    four IDX files, or one of class folders with pictures (every tenth picture is held out).
+    four IDX files, or one of class folders with pictures (see `find_pictures`).
+
+    Args:
+        cfg (Config): the experiment.
+        test_only (bool): leave out the training images where they are pictures: ImageNet's do not
+            fit in memory.
 
     Raises:
         DD2Error: the folder or its files are missing, or a picture cannot be read.
     """
-    if cfg.data == "fashion-mnist":
-        data = _load_idx(_fashion_folder())
+    pictures = find_pictures(cfg)
+    if pictures is not None:
+        data = _in_memory(pictures, cfg, test_only)
     else:
-        folder = Path(cfg.data).expanduser()
-        if not folder.is_dir():
-            raise DD2Error(f"data={cfg.data} is no folder: give one with a sub-folder per class.")
-        idx = _find_idx(folder, "train-images-idx3-ubyte") is not None
-        data = _load_idx(folder) if idx else _load_folder(folder, cfg)
+        data = _load_idx(_fashion_folder() if cfg.data == "fashion-mnist"
+                         else Path(cfg.data).expanduser())
     got = (data.images.shape[1], data.images.shape[-1])
     if got != (cfg.channels, cfg.image_size):
         raise DD2Error(
@@ -87,6 +91,30 @@ def load_data(cfg: Config) -> Data:
             f"image_size={got[1]}."
         )
     return data
+
+
+def _in_memory(pictures: Pictures, cfg: Config, test_only: bool) -> Data:
+    none = torch.empty(0, cfg.channels, cfg.image_size, cfg.image_size, dtype=torch.uint8)
+    found = {part: [none] if test_only and part == "train" else
+             [x for x, _ in pictures.read(part)] for part in ("train", "test")}
+    labels = {part: pictures.labels[pick] for part, pick in pictures.parts.items()}
+    return Data(torch.cat(found["train"]), labels["train"], torch.cat(found["test"]),
+                labels["test"], pictures.class_names)
+
+
+def find_pictures(cfg: Config) -> Pictures | None:
+    """The pictures of `data=FOLDER`; None where data is none of class folders.
+
+    Raises:
+        DD2Error: the folder is missing, or see `open_pictures`.
+    """
+    if cfg.data == "fashion-mnist":
+        return None
+    folder = Path(cfg.data).expanduser()
+    if not folder.is_dir():
+        raise DD2Error(f"data={cfg.data} is no folder: give one with a sub-folder per class.")
+    idx = _find_idx(folder, "train-images-idx3-ubyte") is not None
+    return None if idx else open_pictures(folder, cfg.image_size, cfg.channels)
 
 
 def _fashion_folder() -> Path:
@@ -150,36 +178,6 @@ def _load_idx(folder: Path) -> Data:
         str(i) for i in range(int(train_y.max()) + 1)
     ]
     return Data(train[:, None], train_y.long(), test[:, None], test_y.long(), classes)
-
-
-def _load_folder(folder: Path, cfg: Config) -> Data:
-    from torchvision import transforms as T
-    from torchvision.datasets import ImageFolder
-
-    size = cfg.image_size
-    steps = [T.Resize(size, antialias=True), T.CenterCrop(size), T.PILToTensor()]
-    if cfg.channels == 1:
-        steps.insert(0, T.Grayscale())
-    try:
-        source = ImageFolder(str(folder), T.Compose(steps))
-    except FileNotFoundError:
-        raise DD2Error(
-            f"data={folder} holds no class folders with pictures: put each class's pictures into a "
-            "sub-folder of its own."
-        ) from None
-    pairs = []
-    for i, (path, _) in enumerate(source.samples):
-        try:
-            pairs.append(source[i])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = str(error).partition("\n")[0]
-            raise DD2Error(f"{path} cannot be read as a picture ({reason}): remove it.") from None
-    images = torch.stack([x for x, _ in pairs])
-    labels = torch.tensor([y for _, y in pairs])
-    test = torch.arange(len(pairs)) % 10 == 9
-    if not test.any():
-        raise DD2Error(f"data={folder} has {len(pairs)} pictures: at least 10 are needed.")
-    return Data(images[~test], labels[~test], images[test], labels[test], list(source.classes))
 
 
 def batch_indices(n: int, batch: int, step: int, seed: int) -> Tensor:

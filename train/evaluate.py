@@ -175,7 +175,8 @@ def run(cfg: Config) -> None:
     pipe = load_pipeline(str(folder), str(device))
     if o.weights:
         load_strict(pipe.generator, read_tensors(o.weights), o.weights)
-    result, images = measure(cfg, pipe, load_classifier(folder, device), load_data(cfg))
+    result, images = measure(cfg, pipe, load_classifier(folder, device),
+                             load_data(cfg, test_only=o.sampler != "train_set"))
     out = run_folder(cfg) / "evaluate"
     tag = o.tag or o.sampler
     write_json(out / f"{tag}.json", result)

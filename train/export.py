@@ -70,7 +70,7 @@ def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
 
 @torch.no_grad()
 def _reference(cfg: Config, model: Classifier, path: Path) -> None:
-    images = load_data(cfg).test_images
+    images = load_data(cfg, test_only=True).test_images
     x = torch.cat([model.features(to_float(a)) for a in images.split(256)]).double().numpy()
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, mu=x.mean(0), sigma=np.cov(x, rowvar=False), n=len(x))
