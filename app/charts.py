@@ -13,7 +13,7 @@ from itertools import count
 import numpy as np
 
 WIDTH, HEIGHT = 360, 230  # of the view box; a column of the page is about as wide
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40  # margins around the plotted area
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44  # margins around the plotted area
 _numbers = count()  # ids are unique on the page
 
 
