@@ -88,7 +88,7 @@ def visit(browser, url):
 
     def open_page(query: str = "", width: int = 1280, mode: str = "light"):
         tab = browser.new_page(viewport={"width": width, "height": 900 if width > 500 else 740})
-        tab.set_default_timeout(60_000)
+        tab.set_default_timeout(120_000)
         seen = SimpleNamespace(tab=tab, trouble=[])
         visits.append(seen)
         tab.on("console", lambda m: m.type == "error" and seen.trouble.append(m.text))
@@ -302,7 +302,7 @@ def test_stop_stops_the_teacher_and_the_seed_is_written_back(visit, pipe, slow):
 
 
 def test_what_is_wrong_is_explained_in_one_sentence(visit):
-    tab = visit("seed=minus&class=Unicorn")
+    tab = visit("seed=minus&class=Unicorn&count=1")
     tab.wait_for_selector(".toast-body >> text=In the address, seed must be a whole number")
     tab.wait_for_selector(".toast-body >> text=Unicorn")
     tab.wait_for_selector(".dd2-done")
