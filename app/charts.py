@@ -106,8 +106,8 @@ def draw(chart: Chart) -> str:
     """The chart with its title, legend and note, as a `<figure>`."""
     number = next(_numbers)
     inside = "".join(
-        (_grid(chart.axes), _dust(chart), _bars(chart), _upright(chart), _lines(chart, number),
-         _marks(chart))
+        (_grid(chart.axes), _dust(chart, number), _bars(chart), _upright(chart),
+         _lines(chart, number), _marks(chart))
     )
     title, says = html.escape(chart.title), html.escape(chart.says)
     note = f'<p class="dd2-note">{indices(chart.note)}</p>' if chart.note else ""
@@ -146,12 +146,13 @@ def _grid(axes: Axes) -> str:
     return "".join(parts)
 
 
-def _dust(chart: Chart) -> str:
+def _dust(chart: Chart, number: int) -> str:
     a = chart.axes
-    return "".join(
+    circles = "".join(
         f'<circle class="dust" cx="{a.right(x):.1f}" cy="{a.down(y):.1f}" r="{r:.1f}"/>'
         for x, y, r in chart.dust
     )
+    return f'<g clip-path="url(#dd2-clip-{number})">{circles}</g>' if circles else ""
 
 
 def _bars(chart: Chart) -> str:
