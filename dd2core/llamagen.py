@@ -191,13 +191,15 @@ class LlamaGenBackbone(nn.Module):
         """
         if self.code_input is not None:
             return
-        ones = torch.ones_like(self.codebook[:, :1])
-        x = torch.cat([self.codebook, ones], 1).double().cpu()
-        solution = torch.linalg.lstsq(x, self.token_table.weight.detach().double().cpu()).solution
         self.code_input = nn.Linear(self.cfg.code_dim, self.width).to(self.codebook.device)
-        with torch.no_grad():
-            self.code_input.weight.copy_(solution[:-1].T)
-            self.code_input.bias.copy_(solution[-1])
+        if not self.codebook.is_meta:  # meta tensors have no values to fit
+            ones = torch.ones_like(self.codebook[:, :1])
+            x = torch.cat([self.codebook, ones], 1).double().cpu()
+            table = self.token_table.weight.detach().double().cpu()
+            solution = torch.linalg.lstsq(x, table).solution
+            with torch.no_grad():
+                self.code_input.weight.copy_(solution[:-1].T)
+                self.code_input.bias.copy_(solution[-1])
         self.new = ("code_input.weight", "code_input.bias")
 
     def new_parameters(self) -> tuple[str, ...]:
