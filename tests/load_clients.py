@@ -21,6 +21,7 @@ from gradio_client import Client
 from tests.app_helpers import free_port
 
 ROOT = Path(__file__).parent.parent
+PATIENCE = 120.0  # seconds that a client waits for an answer
 GROWTH = 1.15  # most memory at the end over that of the first third
 
 
@@ -49,13 +50,14 @@ class Counts:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def ask(url: str, endpoint: str, number: int, end: float, counts: Counts) -> None:
+def connect(url: str, clients: int) -> list[Client]:
+    """Programs that know the page; one after the other, they are not what is measured."""
+    patient = {"timeout": PATIENCE}
+    return [Client(url, verbose=False, httpx_kwargs=patient) for _ in range(clients)]
+
+
+def ask(client: Client, endpoint: str, number: int, end: float, counts: Counts) -> None:
     """One client: ask again and again until `end`, each time with another seed."""
-    try:
-        client = Client(url, verbose=False)
-    except Exception as error:  # the point is to count whatever happens
-        counts.refuse(f"{type(error).__name__}: {error}")
-        return
     turn = 0
     while time.monotonic() < end:
         since, seed = time.perf_counter(), number * 10_000 + turn
@@ -63,7 +65,7 @@ def ask(url: str, endpoint: str, number: int, end: float, counts: Counts) -> Non
         try:
             client.predict(**given, api_name=endpoint)
             counts.add(time.perf_counter() - since)
-        except Exception as error:
+        except Exception as error:  # the point is to count whatever happens
             counts.refuse(str(error))
             time.sleep(1)  # as a polite client does
         turn += 1
@@ -94,18 +96,18 @@ def start() -> tuple[subprocess.Popen, str]:
 
 def load(url: str, pid: int | None, clients: int, seconds: float, endpoint: str) -> tuple:
     """Let `clients` ask for `seconds`; gives the counts and the memory over time."""
-    counts, sizes = Counts(), []
+    counts, sizes, programs = Counts(), [], connect(url, clients)
     end = time.monotonic() + seconds
-    threads = [threading.Thread(target=ask, args=(url, endpoint, i, end, counts), daemon=True)
-               for i in range(clients)]
+    threads = [threading.Thread(target=ask, args=(program, endpoint, i, end, counts), daemon=True)
+               for i, program in enumerate(programs)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         if pid is not None:
             sizes.append(memory(pid))
         time.sleep(0.5)
-        if time.monotonic() > end + 120:
-            counts.refuse("A client got no answer within two minutes.")
+        if time.monotonic() > end + PATIENCE:
+            counts.refuse(f"A client got no answer within {PATIENCE:g} s of the end.")
             break
     return counts, sizes
 
