@@ -47,7 +47,13 @@ def brought(cfg: Config) -> set[str]:
     """Stages that `base=` makes needless."""
     if not cfg.base:
         return set()
-    return {"tokenizer", "teacher"} | ({"classifier"} if base.has_classifier(cfg) else set())
+    try:
+        classifier = base.has_classifier(cfg)
+    except DD2Error:
+        if not cfg.dry_run:
+            raise
+        classifier = False  # a dry run does without the base
+    return {"tokenizer", "teacher"} | ({"classifier"} if classifier else set())
 
 
 def run(cfg: Config) -> None:

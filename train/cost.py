@@ -27,7 +27,7 @@ from dd2core.teacher import Teacher
 from dd2core.trainer import CSDTrainer, gts_step_loss, teacher_log_probs
 from train import base
 from train.build import fill_sizes, new_score_model, new_tokenizer
-from train.config import Config
+from train.config import Config, CSDStage, GTSStage
 
 LARGE = 50e6  # parameters of a teacher whose step is estimated
 SPEED = 60e12  # FLOP/s assumed of one GPU: a fifth of an A800's 312 TFLOP/s in bfloat16
@@ -98,30 +98,29 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def gts_step(cfg: Config, teacher: Teacher, networks: list) -> Callable[[int], None]:
+def gts_step(opts: GTSStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
     """Forward and backward pass of the stage gts, for a number of images."""
     from train.gts import score_options
 
     def step(batch: int) -> None:
         tokens, labels = _data(teacher, batch)
-        gts_step_loss(networks[0], teacher, tokens, labels, score_options(cfg.gts),
-                      True).backward()
+        gts_step_loss(networks[0], teacher, tokens, labels, score_options(opts), True).backward()
 
     return step
 
 
-def csd_step(cfg: Config, teacher: Teacher, networks: list) -> Callable[[int], None]:
+def csd_step(opts: CSDStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
     """`CSDTrainer.step` without what needs content: optimisers and logged numbers."""
     from train.csd import csd_options
 
     generator, guidance = networks
-    trainer = CSDTrainer(teacher, generator, guidance, None, None, csd_options(cfg.csd))
+    trainer = CSDTrainer(teacher, generator, guidance, None, None, csd_options(opts))
 
     def step(batch: int) -> None:
         _, labels = _data(teacher, batch)
         x = generator.generate(torch.randn(batch, teacher.num_tokens, teacher.code_dim), labels)
         tokens = teacher.quantise(x.detach())
-        for _ in range(cfg.csd.guidance_steps):
+        for _ in range(opts.guidance_steps):
             guidance.zero_grad(set_to_none=True)
             trainer.fcs(x, tokens, labels).backward()
         log_p = teacher_log_probs(teacher, tokens, labels, trainer.o)
@@ -130,7 +129,8 @@ def csd_step(cfg: Config, teacher: Teacher, networks: list) -> Callable[[int], N
     return step
 
 
-STEPS = {"gts": (gts_step, 1), "csd": (csd_step, 2)}  # stage → step, networks that it trains
+STEPS = {  # stage → step, networks that it trains
+    "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
 
 
 def _data(teacher: Teacher, batch: int) -> tuple[Tensor, Tensor]:
@@ -163,7 +163,7 @@ def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, Condit
     teacher, opts = build_teacher(cfg), getattr(cfg, stage)
     with torch.device("meta"):
         networks = [new_score_model(cfg, teacher, opts.bf16) for _ in range(copies)]
-        step = make_step(cfg, teacher, networks)
+        step = make_step(opts, teacher, networks)
     with _counting() as (flops, alive):
         for module in (teacher, *networks):
             module.to_empty(device="cpu")  # in name only

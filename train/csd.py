@@ -20,6 +20,7 @@ from dd2core.trainer import teacher_log_probs as log_probs
 from train import loop
 from train.build import load_score_model, load_teacher, load_tokens
 from train.config import Config, CSDStage, main, run_folder
+from train.cost import estimated
 from train.data import batch_indices, to_uint8
 from train.dd1 import load_pairs, pair_latents
 from train.distributed import average_gradients, is_main, share
@@ -124,6 +125,8 @@ def mean_of_snapshots(folder: Path, first: int, last: int) -> dict[str, Tensor]:
 def distil(cfg: Config, stage: str) -> None:
     """Run the stage csd or tune; write `generator.safetensors` and `guidance.safetensors`."""
     device, opts = loop.setup(cfg), getattr(cfg, stage)
+    if estimated(cfg, stage):
+        return
     teacher = load_teacher(cfg, device)
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = CSDJob(cfg, teacher, data, opts)

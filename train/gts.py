@@ -12,6 +12,7 @@ from dd2core.trainer import ScoreOptions, gts_step_loss
 from train import loop
 from train.build import load_teacher, load_tokens, new_score_model
 from train.config import Config, main
+from train.cost import estimated
 from train.data import batch_indices
 from train.distributed import is_main, share
 
@@ -59,6 +60,8 @@ def held_out_loss(model, teacher, data, options: ScoreOptions, seed: int) -> flo
 def run(cfg: Config) -> None:
     """Train, then write `score.safetensors`."""
     device = loop.setup(cfg)
+    if estimated(cfg, "gts"):
+        return
     teacher = load_teacher(cfg, device)
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = GTSJob(cfg, teacher, data)
