@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from app import present
+from app import present, zero
 from app.address import View, address
 from app.handlers import about, both
 from app.picture import archive, keep_bytes
@@ -138,6 +138,8 @@ class CompareTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
+        if zero.LENT:  # a visitor's share of the GPU is spent on what the visitor asks for
+            return
         run = {**self.run, "fn": self.paint_in_front}
         run["inputs"] = [shared.where, *run["inputs"]]
         arrived = event.then(**run)

@@ -40,7 +40,7 @@ def main() -> None:
             models = Models.of(load_pipeline(name, device=device))
         else:
             models = Models.on_disk(DEFAULT_MODEL, device)
-        if zero.spaces is not None:
+        if zero.LENT:
             models.load_all()  # where the GPU is lent per call, weights must be there before
         launch(build_page(models))
     except (DD2Error, OSError) as error:  # OSError: the port is taken

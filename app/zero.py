@@ -4,6 +4,7 @@ There the package `spaces` is installed, and what it wraps runs in a process tha
 Elsewhere nothing is wrapped: the same code runs on whatever device the models were loaded on.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ try:
 except ImportError:
     spaces = None
 
+LENT = os.environ.get("SPACES_ZERO_GPU") == "true"  # set by Hugging Face
 BASE_SECONDS = 20  # of a call: waking the GPU and warming a shape up
 SECONDS_PER_IMAGE = 0.5
 
