@@ -29,7 +29,7 @@ from tests.train_helpers import (
 from train import loop
 from train.config import Stage
 
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "csd", "dd1")
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "dd1")
 WEIGHTS = {"tokenizer": "tokenizer", "classifier": "classifier", "teacher": "teacher",
            "gts": "score", "csd": "generator", "dd1": "dd1"}
 BEFORE = {"tokenizer": (), "classifier": (), "teacher": ("tokenizer",),

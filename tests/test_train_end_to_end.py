@@ -187,7 +187,7 @@ def test_a_missing_stage_is_one_sentence_on_stderr(finished, tmp_path):
     done = process("train.csd", *RGB, f"out={tmp_path}")
     assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "gts/score.safetensors is missing" in done.stderr
+    assert "warm/dd1.safetensors is missing" in done.stderr
     assert snapshot(tmp_path) == before
 
 
