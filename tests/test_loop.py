@@ -31,10 +31,10 @@ from train.config import Stage
 
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "dd1")
 WEIGHTS = {"tokenizer": "tokenizer", "classifier": "classifier", "teacher": "teacher",
-           "gts": "score", "csd": "generator", "dd1": "dd1"}
+           "gts": "score", "warm": "dd1", "csd": "generator", "dd1": "dd1"}
 BEFORE = {"tokenizer": (), "classifier": (), "teacher": ("tokenizer",),
-          "gts": ("tokenizer", "teacher"), "csd": ("tokenizer", "teacher", "gts"),
-          "dd1": ("tokenizer", "teacher", "gts")}
+          "gts": ("tokenizer", "teacher"), "warm": ("tokenizer", "teacher", "gts"),
+          "csd": ("tokenizer", "teacher", "gts", "warm"), "dd1": ("tokenizer", "teacher", "gts")}
 
 
 @pytest.fixture(scope="module")
