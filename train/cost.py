@@ -104,7 +104,8 @@ def gts_step(opts: GTSStage, teacher: Teacher, networks: list) -> Callable[[int]
 
     def step(batch: int) -> None:
         tokens, labels = _data(teacher, batch)
-        gts_step_loss(networks[0], teacher, tokens, labels, score_options(opts), True).backward()
+        loss = gts_step_loss(networks[0], teacher, tokens, labels, score_options(opts), True)
+        _backward(loss, networks[0])
 
     return step
 
@@ -121,16 +122,28 @@ def csd_step(opts: CSDStage, teacher: Teacher, networks: list) -> Callable[[int]
         x = generator.generate(torch.randn(batch, teacher.num_tokens, teacher.code_dim), labels)
         tokens = teacher.quantise(x.detach())
         for _ in range(opts.guidance_steps):
-            guidance.zero_grad(set_to_none=True)
-            trainer.fcs(x, tokens, labels).backward()
+            _backward(trainer.fcs(x, tokens, labels), guidance)
         log_p = teacher_log_probs(teacher, tokens, labels, trainer.o)
-        trainer.csd(x, tokens, labels, log_p).backward()
+        _backward(trainer.csd(x, tokens, labels, log_p), generator)
 
     return step
 
 
 STEPS = {  # stage → step, networks that it trains
     "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
+
+
+def _backward(loss: Tensor, model: nn.Module) -> None:
+    """As in the stages: the last step's gradients live until this step's are computed."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+
+
+def fill_gradients(networks: list) -> None:
+    """Gradients as a step before would have left them."""
+    for module in networks:
+        for p in module.parameters():
+            p.grad = torch.empty_like(p)
 
 
 def _data(teacher: Teacher, batch: int) -> tuple[Tensor, Tensor]:
@@ -141,12 +154,17 @@ def _data(teacher: Teacher, batch: int) -> tuple[Tensor, Tensor]:
 @contextlib.contextmanager
 def _counting() -> Iterator[tuple[FlopCounterMode, Alive]]:
     """Fake tensors, counted in operations and bytes."""
-    ops = torch.ops.aten
-    known = {ops._scaled_dot_product_flash_attention_for_cpu: _attention,
-             ops._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward}
-    alive, flops = Alive(), FlopCounterMode(display=False, custom_mapping=known)
+    alive = Alive()
+    flops = FlopCounterMode(display=False, custom_mapping=attention_flops())
     with FakeTensorMode(allow_non_fake_inputs=True), flops, alive:
         yield flops, alive
+
+
+def attention_flops() -> dict:
+    """How to count the attention kernels of the CPU, which torch's counter does not know."""
+    ops = torch.ops.aten
+    return {ops._scaled_dot_product_flash_attention_for_cpu: _attention,
+            ops._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward}
 
 
 def _attention(q, k, v, *args, out_shape=None, **kwargs) -> int:
@@ -169,6 +187,7 @@ def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, Condit
             module.to_empty(device="cpu")  # in name only
         teacher.requires_grad_(False)
         weights = alive.now
+        fill_gradients(networks)
         step(batch)
     trained = sum(count(m) for m in networks)
     average = 4 * count(networks[0])
