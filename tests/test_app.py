@@ -337,8 +337,7 @@ def wait_for(address: str, server: subprocess.Popen, seconds: float = 120) -> No
     while time.monotonic() < end:
         assert server.poll() is None, server.stderr.read()
         try:
-            urllib.request.urlopen(address, timeout=5)
-            return
+            return urllib.request.urlopen(address, timeout=5).close()
         except OSError:
             time.sleep(0.3)
     raise AssertionError(f"nothing answers at {address}")
