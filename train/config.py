@@ -196,6 +196,8 @@ class Config:
     processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
     out: str | None = None  # folder of the run; None is runs/NAME
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
+    export_hub: str | None = None  # hub id (owner/name) that train.export also uploads to; None: no
+    export_license: str = "mit"  # of the weights, in the model card; your data may ask for another
     tensorboard: bool = False  # also write TensorBoard files
     skip: str | None = None  # stages that train.all leaves out, separated by commas; None is none
     dry_run: bool = False  # print sizes and one step's cost, write nothing

@@ -1,8 +1,9 @@
 """Assemble a model folder from a run: `python -m train.export preset=fashion-llamagen`.
 
 Writes runs/NAME/model, or `export=FOLDER`: networks, classifier, reference statistics, resolved
-settings, training logs and whatever has been measured so far. Stages that have not been run yet are
-left out. Weights are stored in float16, and the reported numbers are measured on what is stored.
+settings, training logs, whatever has been measured so far, and a model card. Stages that have not
+been run yet are left out. Weights are stored in float16, and the reported numbers are measured on
+what is stored. `export_hub=owner/name` also uploads the folder, which that id then loads again.
 """
 
 import json
@@ -12,10 +13,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dd2core.checkpoint import read_tensors, write_atomic, write_json, write_manifest, write_tensors
+from dd2core.checkpoint import (
+    read_json,
+    read_tensors,
+    write_atomic,
+    write_json,
+    write_manifest,
+    write_tensors,
+)
 from dd2core.folder import Model, SamplingDefaults, save_folder
+from dd2core.hub import upload
 from train import base, loop
 from train.build import class_names, load_score_model, load_teacher
+from train.card import write_card
 from train.config import Config, distilled, main, run_folder
 from train.data import load_data, to_float
 from train.features import Classifier
@@ -39,8 +49,15 @@ def export(cfg: Config, out: Path) -> Path:
     for stage in STAGES:
         _copy_log(run / stage, out / "logs", stage)
     _copy_results(run, out / "results")
-    save_folder(out, model, torch.float16, extra)
+    save_folder(out, model, torch.float16, extra | _source(cfg))
+    write_card(cfg, out)
     return out
+
+
+def _source(cfg: Config) -> dict:
+    """Where a converted base comes from, as its config.json tells."""
+    known = read_json(base.folder(cfg) / "config.json").get("source") if cfg.base else None
+    return {"source": known} if known else {}
 
 
 def _copy_results(run: Path, out: Path) -> None:
@@ -99,6 +116,8 @@ def run(cfg: Config) -> None:
     write_manifest(out)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     print(f"export: {out}, {size / 2**20:.1f} MiB")
+    if cfg.export_hub:
+        print(f"export: {upload(out, cfg.export_hub, f'{cfg.name}: exported')}")
 
 
 if __name__ == "__main__":
