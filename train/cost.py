@@ -79,14 +79,14 @@ class Alive(TorchDispatchMode):
         self.now -= nbytes
 
 
-def build_teacher(cfg: Config) -> Teacher:
-    """The preset's teacher on the meta device: shapes without content."""
-    family, meta = find_family(cfg.family), torch.device("meta")
+def build_teacher(cfg: Config, device: str = "meta") -> Teacher:
+    """The preset's teacher with random weights; on the meta device, shapes without content."""
+    family = find_family(cfg.family)
     try:
         d = describe(base.folder(cfg)) if cfg.base else None
     except DD2Error:
         d = None  # not converted yet: the preset knows its sizes
-    with meta:
+    with torch.device(device):
         tokenizer = family.tokenizer(d.tokenizer) if d else new_tokenizer(cfg)
         sizes = d.transformer if d else fill_sizes(
             family.transformer_sizes, SimpleNamespace(), cfg.teacher, tokenizer.cfg)
