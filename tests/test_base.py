@@ -9,12 +9,14 @@ import torch
 
 from dd2core.checkpoint import read_json, read_tensors, write_json, write_manifest, write_tensors
 from dd2core.errors import DD2Error
-from dd2core.folder import load_teacher, save_folder
+from dd2core.folder import describe, load_teacher, save_folder
 from dd2core.pipeline import load_pipeline
+from tests import plain_llamagen as plain
 from tests import tiny
+from tests.parity import description, seeded_state
 from tests.train_helpers import PICTURES, cli, config, grey, same_tree
 from train import all as train_all
-from train import base, build
+from train import base, build, convert
 from train.data import load_data, to_float
 from train.features import Classifier
 
@@ -184,3 +186,45 @@ def test_a_base_that_is_not_there_or_damaged_is_one_sentence(folder, tmp_path):
     assert "teacher.safetensors is damaged" in stopped and "\n" not in stopped
     write_json(made / "config.json", {"format": 99})
     assert "is of format 99" in grey("gts", tmp_path / "run", f"base={made}")
+
+
+# Official weights, all the way ----------------------------------------------------------------
+
+def convert_official(family, folder):
+    """Official files of tiny sizes → model folder; words that fit it."""
+    if family == "llamagen":
+        gpt, vq = plain.states(depth=1, classes=3, mult=(1, 1))
+        convert.run(convert.Convert(source=write(folder, gpt, vq), out=str(folder / "base"),
+                                    num_heads=4, grid=4))
+        return ["image_size=8", "channels=3"]
+    d = description("var_tiny")
+    keys = d["var_keys"] | {"class_emb.weight": [4, d["config"]["embed_dim"]]}
+    convert.run(convert.Convert(source=write(folder, seeded_state(keys),
+                                             seeded_state(d["vqvae_keys"])),
+                                out=str(folder / "base"), patch_nums=d["config"]["patch_nums"]))
+    size = describe(folder / "base").tokenizer.image_size
+    return [f"image_size={size}", "channels=3", "family=var"]
+
+
+def write(folder, transformer, tokenizer):
+    """The two files, and what `source=` calls them."""
+    torch.save({"model": transformer}, folder / "a.pt")
+    torch.save({"model": tokenizer}, folder / "b.pt")
+    return f"{folder / 'a.pt'},{folder / 'b.pt'}"
+
+
+@pytest.mark.parametrize("family", ["llamagen", "var"])
+def test_official_weights_are_converted_distilled_exported_and_paint(family, tmp_path):
+    words = [*convert_official(family, tmp_path), f"base={tmp_path / 'base'}", *STEPS,
+             "gts.bf16=true", "csd.bf16=true", "gts.chunk=50", "csd.chunk=50"]
+    for stage in ("gts", "csd", "export"):
+        assert cli(stage, "preset=tiny", f"data={PICTURES}", f"out={tmp_path / 'run'}",
+                   *words) is None
+    pipe = load_pipeline(str(tmp_path / "run" / "model"), "cpu")
+    side = describe(tmp_path / "base").tokenizer.image_size
+    for sample in (pipe.sample_one_step([0, 1, 2]), pipe.sample_teacher([0, 1, 2]),
+                   pipe.refine([0, 1, 2], start=1)):
+        assert sample.images.shape == (3, side, side, 3)
+    assert pipe.family == family and pipe.class_names == ["class 0", "class 1", "class 2"]
+    kept = read_json(tmp_path / "run" / "model" / "config.json")["source"]["files"]
+    assert set(kept) == {"a.pt", "b.pt"}
