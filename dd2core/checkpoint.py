@@ -117,6 +117,15 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def fingerprint(module: nn.Module) -> str:
+    """Hex digest of a module's names and weights: other weights, another fingerprint."""
+    digest = hashlib.sha256()
+    for name, a in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(a.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def write_manifest(folder: str | Path) -> None:
     """Write `manifest.json`: the sha256 of every file below `folder`."""
     folder = Path(folder)

@@ -114,7 +114,7 @@ class CSDTrainer:
         """One iteration on latents (B, L, C) and labels (B,).
 
         `targets` (n, L), n ≤ B: tokens that DD1's map gives the first n latents; G also regresses
-        them, with weight `pair_weight`, which holds on to the variety that CSD tends to lose.
+        them, with weight `pair_weight` (better agreement, less variety: README, "What we tried").
 
         Returns:
             dict[str, float]: `nll`, the teacher's nats per sampled token; `fcs`; `entropy` of the

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dd2core.checkpoint import load_state
+from dd2core.checkpoint import load_state, read_tensors, write_tensors
 from dd2core.errors import DD2Error
 from tests.train_helpers import (
     cli,
@@ -222,6 +222,15 @@ def test_dd1_pairs_belong_to_their_settings(uninterrupted, tmp_path):
         assert grey("dd1", out, "dd1.name=again", "dd1.steps=1", word) is None
         assert len(set((out / "dd1-pairs").iterdir()) - found) == 2, word
         shutil.rmtree(out / "again")
+
+
+def test_another_teacher_has_other_pairs(uninterrupted, tmp_path):
+    out = copy_stages(uninterrupted, tmp_path, *BEFORE["dd1"], "dd1-pairs")
+    weights = read_tensors(out / "teacher" / "teacher.safetensors")
+    write_tensors(out / "teacher" / "teacher.safetensors", {k: 2 * a for k, a in weights.items()})
+    found = set((out / "dd1-pairs").iterdir())
+    assert grey("dd1", out, "dd1.name=again", "dd1.steps=1") is None
+    assert len(set((out / "dd1-pairs").iterdir()) - found) == 2
 
 
 @pytest.mark.parametrize("word", ["csd.form=gan", "csd.start=random"])

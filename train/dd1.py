@@ -10,7 +10,7 @@ import time
 import torch
 
 from dd2core.baselines import dd1_loss, dd1_pairs
-from dd2core.checkpoint import read_json, read_tensors, write_json, write_tensors
+from dd2core.checkpoint import fingerprint, read_json, read_tensors, write_json, write_tensors
 from dd2core.ema import EMA
 from dd2core.sampling import gaussians
 from train import loop
@@ -25,8 +25,9 @@ def load_pairs(
 ) -> tuple[dict[str, torch.Tensor], float]:
     """Labels and tokens of the pairs, and the seconds that making them took; see `pair_latents`."""
     folder = run_folder(cfg) / "dd1-pairs"
+    whose = fingerprint(teacher)[:8]  # another teacher has other pairs
     path = folder / (
-        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{o.cfg}-{cfg.seed}.safetensors")
+        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{o.cfg}-{cfg.seed}-{whose}.safetensors")
     if path.exists():
         return read_tensors(path), read_json(path.with_suffix(".json"))["seconds"]
     labels = data.labels[torch.arange(o.pairs) % len(data.labels)]
