@@ -5,6 +5,7 @@ all-reduce per network. A process started without torchrun is rank 0 of 1. Backe
 gloo elsewhere, so it also puts two single-threaded processes on a two-core CPU.
 """
 
+import atexit
 import os
 
 import torch
@@ -23,7 +24,14 @@ def start(device: torch.device) -> torch.device:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(leave)  # left open, its threads may abort the process while it exits
     return device
+
+
+def leave() -> None:
+    """Leave torchrun's group, if this process is in one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def rank() -> int:
