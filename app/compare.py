@@ -171,7 +171,6 @@ class CompareTab(Tab):
         samplers = self.models.get(model)
         pipe = samplers.pipe
         request = read_request(pipe, *values)
-        foot = present.footnote(machine(pipe), request.count)
         query = _address(pipe, model, values[0], request)
         nothing = present.overlay(None, None, [])
         drawn = None  # the one-step run whose panel is on the page already
@@ -182,7 +181,8 @@ class CompareTab(Tab):
                 self._left(one, request.names) if fresh else gr.skip(),
                 self._right(pipe, teacher, request.names),
                 present.bars(one, teacher) if fresh or done else gr.skip(),
-                foot,
+                present.footnote(machine(pipe), request.count, one, teacher) if fresh or done
+                else gr.skip(),
                 present.overlay(one.images, teacher.images, request.names) if done
                 else nothing if fresh else gr.skip(),
                 self._archive(samplers, request, one, teacher) if done

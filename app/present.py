@@ -196,8 +196,13 @@ def _verdict(look: str, head: str, note: str) -> str:
     )
 
 
-def footnote(info: dict[str, str | int], count: int) -> str:
-    """What the clocks were read on."""
+def footnote(
+    info: dict[str, str | int], count: int, one: Run | None = None, teacher: Run | None = None
+) -> str:
+    """What the clocks were read on; each sampler has the CPU threads that suit it."""
     threads = f"{info['threads']} CPU thread{'' if info['threads'] == 1 else 's'}"
+    used = {run.threads for run in (one, teacher) if run}
+    if one and teacher and used != {info["threads"]}:
+        threads += f" (one step {one.threads}, teacher {teacher.threads}: faster so)"
     parts = [info["model"], info["device"], info["dtype"], f"batch of {count}", threads]
     return f'<p class="dd2-machine">{" · ".join(html.escape(str(part)) for part in parts)}</p>'

@@ -36,6 +36,7 @@ class Run:
     model_seconds: float
     decode_seconds: float
     wall_seconds: float
+    threads: int  # CPU threads of the model
 
     @property
     def seconds(self) -> float:
@@ -56,6 +57,7 @@ class Run:
             "model_seconds": self.model_seconds,
             "decode_seconds": self.decode_seconds,
             "wall_seconds": self.wall_seconds,
+            "threads": self.threads,
         }
 
 
@@ -167,4 +169,5 @@ def _run(sample: Any, step: int, steps: int, wall_seconds: float) -> Run:
         model_seconds=sample.seconds,
         decode_seconds=sample.decode_seconds,
         wall_seconds=wall_seconds,
+        threads=sample.threads,
     )

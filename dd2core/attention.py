@@ -83,9 +83,13 @@ def _xformers(q, k, v, mask, causal, scale):
 
     bias = LowerTriangularMask() if causal else None
     if mask is not None:
-        full = (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
-        # The kernel wants rows whose stride is a multiple of 8: pad, then slice the view.
-        padded = q.new_zeros(*full[:3], -(-full[3] // 8) * 8)
-        padded[..., : full[3]] = mask
-        bias = padded[..., : full[3]]
+        bias = _padded(mask.to(q.dtype), q.shape[0], q.shape[2], q.shape[1], k.shape[1])
     return memory_efficient_attention(q, k, v, attn_bias=bias, scale=scale)
+
+
+def _padded(mask: Tensor, *shape: int) -> Tensor:
+    """An additive mask as xformers wants it: a view of `shape` (B, H, Lq, Lk), not a copy per
+    sample and head, whose rows are a multiple of 8 numbers apart."""
+    own = mask.expand(*mask.shape[:-1], shape[-1])  # (…, Lk)
+    padded = F.pad(own, (0, -shape[-1] % 8))  # the kernel reads whole rows: pad, slice the view
+    return padded[..., : shape[-1]].expand(shape)

@@ -85,8 +85,8 @@ def run_block(
         heads (int): attention heads.
         x (Tensor): (B, n, D).
         turn (Tensor): `turns` of the n positions.
-        cache (Tensor | None): keys and values of all positions, (B, L, 2, heads, d/heads); those
-            of x are written in place.
+        cache (Tensor | None): keys and values of all positions, (2, B, heads, L, d/heads); those
+            of x are written in place. A head's rows lie together: attention reads them all.
         start (int): position of x's first row.
 
     Returns:
@@ -100,8 +100,8 @@ def run_block(
     if cache is None:
         q, k, v = qkv.unbind(2)  # (B, n, heads, d/heads)
     else:
-        cache[:, start : start + n] = qkv[:, :, 1:]
-        q, (k, v) = qkv.select(2, 0), cache[:, : start + n].unbind(2)
+        cache[:, :, :, start : start + n] = qkv[:, :, 1:].permute(2, 0, 3, 1, 4)
+        q, (k, v) = qkv.select(2, 0), cache[:, :, :, : start + n].transpose(2, 3).unbind(0)
         if start and n > 1:
             mask = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
             mask = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, float("-inf"))
@@ -152,6 +152,10 @@ class LlamaGenBackbone(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self.new: tuple[str, ...] = ()
+
+    def table(self) -> Tensor:
+        """The token input of every code, (V, D)."""
+        return self.embed(self.codebook) if self.token_table is None else self.token_table.weight
 
     def embed(self, prefix: Tensor) -> Tensor:
         """Tokens (B, n) or code-like vectors (B, n, C) → (B, n, D)."""
@@ -229,17 +233,18 @@ class LlamaGenTransformer(nn.Module):
 
 
 class KVCache:
-    """Keys and values of all blocks, allocated once, and how many positions they hold."""
+    """Keys and values of all blocks, allocated once; the token inputs; and how many positions they
+    hold."""
 
     def __init__(self, model: LlamaGenBackbone, labels: Tensor):
         cfg, like = model.cfg, model.class_embedding.weight
         kind = like.device.type
         auto = torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if auto else like.dtype
-        shape = (labels.shape[0], cfg.grid**2, 2, cfg.heads, cfg.width // cfg.heads)
+        shape = (2, labels.shape[0], cfg.heads, cfg.grid**2, cfg.width // cfg.heads)
         self.blocks = [(block.weights(), like.new_empty(shape, dtype=dtype))
                        for block in model.blocks]
-        self.turn = turns(model.cos, model.sin)
+        self.turn, self.table = turns(model.cos, model.sin), model.table().to(like.dtype)
         self.labels, self.length = labels, 0
 
 
@@ -267,7 +272,7 @@ class LlamaGenTeacher(Teacher):
     def blank_logits(self, labels: Tensor) -> Tensor:
         """See `Teacher.blank_logits`: the average token input at every position."""
         model = self.transformer.backbone
-        blank = model.embed(torch.arange(self.num_codes, device=self.device)).mean(0)
+        blank = model.table().mean(0)
         x = torch.cat([model.class_embedding(labels)[:, None],
                        blank.expand(len(labels), self.num_tokens - 1, -1)], 1)  # (B, L, D)
         return self.transformer.output(model.run_blocks(x))
@@ -284,15 +289,15 @@ class LlamaGenTeacher(Teacher):
         """See `Teacher.advance`."""
         model, first = self.transformer.backbone, cache.length
         last = step + 1  # position p holds the class token (p = 0) or token p − 1
-        like = model.class_embedding.weight
-        x = model.embed(tokens[:, max(first - 1, 0) : step]).to(like.dtype)
+        x = F.embedding(tokens[:, max(first - 1, 0) : step], cache.table)
         if first == 0:
             x = torch.cat([model.class_embedding(cache.labels)[:, None], x], 1)
         turn, heads = cache.turn[first:last], model.cfg.heads
         for weights, kv in cache.blocks:
             x = run_block(weights, heads, x, turn, kv, first)  # (B, n, D)
         cache.length = last
-        return self.transformer.output(model.norm(x[:, -1:]))  # (B, 1, V)
+        x = F.rms_norm(x[:, -1:], x.shape[-1:], model.norm.weight, 1e-5)
+        return F.linear(x, self.transformer.output.weight)  # (B, 1, V)
 
     def decode(self, tokens: Tensor, upto: int | None = None) -> Tensor:
         """See `Teacher.decode`; undecided tokens are painted as the mean code."""

@@ -17,6 +17,7 @@ from dd2core.device import synchronise
 from dd2core.errors import DD2Error
 from dd2core.folder import Model, load_folder, resolve
 from dd2core.sampling import check_settings, gaussians, uniforms
+from dd2core.threads import best_threads, cpu_threads
 
 MAX_IMAGES = 4096  # of one call; more is a mistake, not a batch
 
@@ -31,6 +32,8 @@ class Sample:
         seconds: token generation alone, device synchronised, never the first call of a shape.
         decode_seconds: tokens → images.
         passes: network forward passes; a guided pass of 2B rows counts as one.
+        threads: CPU threads of the token generation, the count that was faster when the shape was
+            warmed up, one or all; of the last sampler, if there were two.
     """
 
     images: np.ndarray
@@ -38,6 +41,7 @@ class Sample:
     seconds: float
     decode_seconds: float
     passes: int
+    threads: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Pipeline:
         self.class_names, self.sampling = model.class_names, model.sampling
         self.teacher, self.generator, self.guidance = model.teacher, model.generator, model.guidance
         self.image_size = model.image_size
-        self._warm: set[tuple] = set()
+        self._threads: dict[tuple, int] = {}  # by sampler and shape, once warmed up
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +100,8 @@ class Pipeline:
             DD2Error: a label, seed or setting out of its range.
         """
         *_, last = self.stream_teacher(labels, seed, cfg, temperature, top_k, top_p, every=10**9)
-        return Sample(last.images, last.tokens, last.seconds, last.decode_seconds, last.passes)
+        return Sample(last.images, last.tokens, last.seconds, last.decode_seconds, last.passes,
+                      last.threads)
 
     def stream_teacher(
         self, labels, seed: int = 0, cfg: float | None = None, temperature: float | None = None,
@@ -123,7 +128,8 @@ class Pipeline:
         eps = self._latents(len(y), seed, latents)
         tokens, seconds = self._one_step(y, eps)
         images, decode_seconds = self._decode(tokens)
-        return Sample(images, tokens, seconds, decode_seconds, 1)
+        threads = self._threads["one_step", len(y)]
+        return Sample(images, tokens, seconds, decode_seconds, 1, threads)
 
     def refine(
         self, labels, seed: int = 0, start: int | None = None, cfg: float | None = None,
@@ -148,7 +154,7 @@ class Pipeline:
         settings = self._settings(cfg, temperature, top_k, top_p)
         *_, last = self._stream(y, settings, noise, tokens, start, 10**9, seconds)
         return Sample(last.images, last.tokens, last.seconds, last.decode_seconds,
-                      1 + steps - start)
+                      1 + steps - start, last.threads)
 
     def check_labels(self, labels) -> Tensor:
         """Labels (B,) int64 on the device.
@@ -198,26 +204,28 @@ class Pipeline:
         return self._timed(("one_step", len(y)), run)
 
     def _stream(self, y, settings, noise, prefix, start, every, seconds) -> Iterator[Part]:
-        key = ("teacher", len(y), self.teacher.is_guided(settings[0]), start)
-        if key not in self._warm:
+        def warm_up() -> None:
             for _ in self.teacher.steps(y, *settings, noise, prefix, start):
                 pass
-            self._warm.add(key)
+
+        threads = self._suited(("teacher", len(y), self.teacher.is_guided(settings[0]), start),
+                               warm_up)
         steps, decode_seconds = self.teacher.num_steps, 0.0
         walk = self.teacher.steps(y, *settings, noise, prefix, start)
         for step in range(start, steps):
-            synchronise(self.device)
-            since = time.perf_counter()
-            tokens, _ = next(walk)
-            synchronise(self.device)
-            seconds += time.perf_counter() - since
+            with cpu_threads(threads):
+                synchronise(self.device)
+                since = time.perf_counter()
+                tokens, _ = next(walk)
+                synchronise(self.device)
+                seconds += time.perf_counter() - since
             done = step + 1
             if done % every == 0 or done == steps:
                 stop = self.teacher.spans[step][1]
                 images, took = self._decode(tokens, stop if done < steps else None)
                 decode_seconds = took if done == steps else decode_seconds
-                yield Part(images, tokens.clone(), seconds, decode_seconds, done - start, done,
-                           steps)
+                yield Part(images, tokens.clone(), seconds, decode_seconds, done - start, threads,
+                           done, steps)
 
     @torch.no_grad()
     def _decode(self, tokens: Tensor, upto: int | None = None) -> tuple[np.ndarray, float]:
@@ -229,14 +237,18 @@ class Pipeline:
         return images.permute(0, 2, 3, 1).cpu().numpy(), seconds
 
     def _timed(self, key: tuple, run):
-        if key not in self._warm:  # the first call of a shape pays for caches: run it untimed
-            run()
-            self._warm.add(key)
-        synchronise(self.device)
-        since = time.perf_counter()
-        result = run()
-        synchronise(self.device)
-        return result, time.perf_counter() - since
+        with cpu_threads(self._suited(key, run)):
+            synchronise(self.device)
+            since = time.perf_counter()
+            result = run()
+            synchronise(self.device)
+            return result, time.perf_counter() - since
+
+    def _suited(self, key: tuple, run) -> int:
+        """The count of threads for `run`, found at the first call of a shape, untimed."""
+        if key not in self._threads:
+            self._threads[key] = best_threads(run, self.device)
+        return self._threads[key]
 
 
 def check_count(n) -> int:

@@ -128,6 +128,9 @@ def test_xformers_is_called_for_the_same_function(n, m, options, monkeypatch):
     torch.testing.assert_close(out.double(), written_out(q, k, v, **options), atol=1e-5, rtol=1e-5)
     if isinstance(kernel.bias, torch.Tensor):  # what the kernel demands of a bias
         assert kernel.bias.shape == (2, 3, n, m) and kernel.bias.stride(-2) % 8 == 0
+        numbers = kernel.bias.untyped_storage().nbytes() // kernel.bias.element_size()
+        padded = options["mask"].numel() // m * (m + -m % 8)
+        assert numbers <= padded  # one mask for all samples and heads, not a copy of it for each
 
 
 @pytest.mark.gpu

@@ -6,6 +6,7 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.pipeline import Pipeline, as_labels, check_seed
+from dd2core.threads import cpu_threads
 from tests import tiny
 
 L, C, K = 16, 4, 16
@@ -160,9 +161,26 @@ def test_the_first_call_of_a_shape_runs_once_untimed():
     pipe, calls = Pipeline(tiny.model()), []
     generate = pipe.generator.generate
     pipe.generator.generate = lambda *a: calls.append(len(a[0])) or generate(*a)
-    for n in (2, 2, 3):
-        pipe.sample_one_step([0] * n)
+    with cpu_threads(1):
+        for n in (2, 2, 3):
+            pipe.sample_one_step([0] * n)
     assert calls == [2, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("sampler, module", [
+    ("teacher", "teacher.advance"), ("one_step", "generator.generate"),
+    ("refine", "teacher.advance"), ("stream", "teacher.advance"),
+])
+def test_a_sampler_runs_on_the_threads_that_suit_it(sampler, module, monkeypatch):
+    pipe, seen = Pipeline(tiny.model()), []
+    monkeypatch.setattr("dd2core.pipeline.best_threads", lambda run, device: 3)
+    owner = getattr(pipe, module.split(".")[0])
+    before, name = torch.get_num_threads(), module.split(".")[1]
+    call = getattr(owner, name)
+    monkeypatch.setattr(owner, name,
+                        lambda *a: seen.append(torch.get_num_threads()) or call(*a))
+    assert SAMPLERS[sampler](pipe, LABELS).threads == 3
+    assert set(seen) == {3} and torch.get_num_threads() == before
 
 
 # Bad input -----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import shlex
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from dd2core.device import synchronise
 from dd2core.errors import DD2Error
 from dd2core.pipeline import Pipeline, check_count, load_pipeline
 from dd2core.sampling import gaussians, uniforms
+from dd2core.threads import cpu_threads
 from train import loop
 from train.config import Benchmark, Config, main, run_folder
 from train.data import to_uint8
@@ -82,17 +83,6 @@ def _context(f: Callable[[], Tensor], device: torch.device, bf16: bool) -> Calla
             return f()
 
     return call
-
-
-@contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Run torch's CPU kernels on `count` threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def fastest_threads(

@@ -1,0 +1,54 @@
+"""Every sampler runs on the count of CPU threads that suits it."""
+
+import time
+
+import pytest
+import torch
+
+from dd2core import threads
+from dd2core.threads import best_threads, cpu_threads
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    with cpu_threads(2):
+        yield
+
+
+def runner(one: float, two: float, first: float = 0.0):
+    """A run that takes `one` seconds on one thread, `two` on two, `first` more the first time."""
+    calls = []
+
+    def run():
+        calls.append(torch.get_num_threads())
+        time.sleep((one if calls[-1] == 1 else two) + first * (len(calls) == 1))
+    return run, calls
+
+
+def test_the_count_lasts_as_long_as_the_block():
+    with cpu_threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    with pytest.raises(KeyError), cpu_threads(1):
+        raise KeyError
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("one, two, best", [(0.0, 0.04, 1), (0.04, 0.0, 2)])
+def test_the_faster_count_is_taken_and_the_first_call_is_not_counted(one, two, best):
+    run, calls = runner(one, two, first=0.1)
+    assert best_threads(run, CPU) == best
+    assert calls == [2, 2, 1]  # warm-up, then one reading of each
+
+
+@pytest.mark.parametrize("device, count, patience", [
+    ("cuda", 2, 1.0), ("cpu", 1, 1.0), ("cpu", 2, 0.0),
+])
+def test_nothing_is_tried_where_there_is_nothing_to_choose(device, count, patience, monkeypatch):
+    monkeypatch.setattr(threads, "PATIENCE", patience)
+    run, calls = runner(0.0, 0.001)
+    with cpu_threads(count):
+        assert best_threads(run, torch.device(device)) == count
+    assert calls == [count]
