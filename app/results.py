@@ -16,7 +16,8 @@ from dd2core import DD2Error, tables
 EXPLAIN = """
 Everything here is read from files beside the weights, which `train.evaluate` and `train.benchmark`
 wrote. Lower FD is better; it is measured on the features of a small classifier, so it compares with
-the other rows and with no other paper's numbers. Fewer than 10,000 samples make an estimate.
+the other rows and with no other paper's numbers. Only rows with an IS (Inception Score) are of
+Inception's features. Fewer than 10,000 samples, of those fewer than 50,000, make an estimate.
 """
 NONE = "no grids"
 SECTIONS: tuple[tuple[str, Callable[[Path], str]], ...] = (

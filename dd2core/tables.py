@@ -25,24 +25,47 @@ def title(stem: str) -> str:
 
 
 def quality_table(results: Path) -> str:
-    """Markdown table of the evaluations in a folder, in the order of `NAMES`."""
-    head = ("| sampler | passes | FD ↓ | % of variance | accuracy ↑ | precision ↑ | recall ↑ | "
-            "teacher's NLL | entropy | training min | N |")
-    rows = [head, "|" + " --- |" * 11]
+    """Markdown table of the evaluations in a folder, in the order of `NAMES`.
+
+    Results by Inception have an Inception Score and no accuracy: a table of those alone is headed
+    FID, and either column is left out where no row has it.
+    """
     best = read_json(results.parent / "config.json")["sampling"]["cfg"]  # the preset's default
+    found = []
     for path in sorted(results.glob("*.json"), key=order):
         r = read_json(path)
         other = path.stem.startswith("teacher-cfg") and r["teacher_settings"]["cfg"] != best
         if "fd" not in r or other or path.stem.startswith(("try-", "refine-")):
             continue
-        minutes = r.get("training_minutes")
-        rows.append(
-            f"| {title(path.stem)} | {r['passes']} | {r['fd']:.2f} | {r['fd_percent']:.2f} | "
-            f"{r['accuracy']:.3f} | {r['precision']:.3f} | {r['recall']:.3f} | "
-            f"{r['teacher_nll']:.2f} | {r['token_entropy']:.2f} | "
-            f"{'–' if minutes is None else f'{minutes:.0f}'} | {r['n']:,} |"
-        )
+        found.append({**r, "sampler": title(path.stem)})
+    plain, inception = ([r for r in found if ("inception_score" in r) == i] for i in (False, True))
+    columns = [
+        ("sampler", "sampler", ""), ("passes", "passes", ""),
+        ("FID ↓" if inception and not plain else "FD ↓", "fd", ".2f"),
+        ("IS ↑", "inception_score", ".1f"), ("% of variance", "fd_percent", ".2f"),
+        ("accuracy ↑", "accuracy", ".3f"), ("precision ↑", "precision", ".3f"),
+        ("recall ↑", "recall", ".3f"), ("teacher's NLL", "teacher_nll", ".2f"),
+        ("entropy", "token_entropy", ".2f"), ("training min", "training_minutes", ".0f"),
+        ("N", "n", ","),
+    ]
+    left_out = [] if plain and inception else ["accuracy" if inception else "inception_score"]
+    columns = [c for c in columns if c[1] not in left_out]
+    rows = [_row(head for head, _, _ in columns), "|" + " --- |" * len(columns)]
+    rows += [_row(_cell(r, key, form) for _, key, form in columns) for r in found]
     return "\n".join(rows)
+
+
+ABSENT = ("training_minutes", "accuracy", "inception_score")  # a result may be without them
+
+
+def _cell(r: dict, key: str, form: str) -> str:
+    """A number of a result; a dash for one that was not measured."""
+    value = r.get(key) if key in ABSENT else r[key]
+    return "–" if value is None else format(value, form)
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def order(path: Path) -> tuple[int, str]:
@@ -56,8 +79,8 @@ def guidance_table(results: Path) -> str:
     found = [read_json(p) for p in results.glob("teacher-cfg*.json")]
     rows = ["| guidance | FD | accuracy | recall | N |", "|" + " --- |" * 5]
     for r in sorted(found, key=lambda r: r["teacher_settings"]["cfg"]):
-        rows.append(f"| {r['teacher_settings']['cfg']:g} | {r['fd']:.2f} | {r['accuracy']:.3f} | "
-                    f"{r['recall']:.3f} | {r['n']:,} |")
+        rows.append(f"| {r['teacher_settings']['cfg']:g} | {r['fd']:.2f} | "
+                    f"{_cell(r, 'accuracy', '.3f')} | {_cell(r, 'recall', '.3f')} | {r['n']:,} |")
     return "\n".join(rows) if found else ""
 
 
@@ -66,8 +89,8 @@ def refine_table(results: Path) -> str:
     found = [read_json(p) for p in results.glob("refine-*.json")]
     rows = ["| teacher from step | passes | FD | accuracy | recall | N |", "|" + " --- |" * 6]
     for r in sorted(found, key=lambda r: r["passes"]):
-        rows.append(f"| {r['start']} | {r['passes']} | {r['fd']:.2f} | {r['accuracy']:.3f} | "
-                    f"{r['recall']:.3f} | {r['n']:,} |")
+        rows.append(f"| {r['start']} | {r['passes']} | {r['fd']:.2f} | "
+                    f"{_cell(r, 'accuracy', '.3f')} | {_cell(r, 'recall', '.3f')} | {r['n']:,} |")
     return "\n".join(rows) if found else ""
 
 
@@ -78,8 +101,9 @@ def tried_table(results: Path) -> str:
     rows = ["| generator | FD | accuracy | recall | teacher's NLL | entropy | N |",
             "|" + " --- |" * 7]
     for name, r in found:
-        rows.append(f"| {name} | {r['fd']:.2f} | {r['accuracy']:.3f} | {r['recall']:.3f} | "
-                    f"{r['teacher_nll']:.2f} | {r['token_entropy']:.2f} | {r['n']:,} |")
+        rows.append(f"| {name} | {r['fd']:.2f} | {_cell(r, 'accuracy', '.3f')} | "
+                    f"{_cell(r, 'recall', '.3f')} | {r['teacher_nll']:.2f} | "
+                    f"{r['token_entropy']:.2f} | {r['n']:,} |")
     return "\n".join(rows) if found else ""
 
 

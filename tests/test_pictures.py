@@ -9,7 +9,7 @@ from dd2core.checkpoint import read_json, read_tensors
 from dd2core.errors import DD2Error
 from dd2core.folder import load_teacher
 from tests.test_base import make_base
-from tests.train_helpers import PICTURES, config, grey
+from tests.train_helpers import config, grey, split_pictures
 from train import build
 from train.data import find_pictures, load_data, to_float
 
@@ -18,13 +18,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
-    """The pictures as ImageNet has them: train and val, each with the class folders."""
-    folder = tmp_path_factory.mktemp("split")
-    for i, path in enumerate(sorted(PICTURES.rglob("*.png"))):
-        target = folder / ("val" if i % 4 == 0 else "train") / path.parent.name
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target / path.name)
-    return folder
+    return split_pictures(tmp_path_factory.mktemp("split"))
 
 
 def test_pictures_are_read_in_order_whatever_the_batch():

@@ -102,6 +102,15 @@ def same_state(a: Path, b: Path) -> bool:
     return all(same_tree(left[k], right[k]) for k in ("step", "networks", "optimizers"))
 
 
+def split_pictures(folder: Path) -> Path:
+    """The pictures as ImageNet has them: train and val, each with the class folders."""
+    for i, path in enumerate(sorted(PICTURES.rglob("*.png"))):
+        target = folder / ("val" if i % 4 == 0 else "train") / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target / path.name)
+    return folder
+
+
 def write_idx(path: Path, values: np.ndarray) -> bytes:
     """Write uint8 values as an IDX file, gzipped if its name says so; returns the plain bytes."""
     head = struct.pack(f">I{values.ndim}I", 0x0800 | values.ndim, *values.shape)

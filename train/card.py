@@ -82,10 +82,17 @@ def card(cfg: Config, folder: Path) -> str:
              f"top-k {s['top_k']}, top-p {s['top_p']:g}",
              f"- parts: {', '.join(config['parts'])}; sha256 of every file in `manifest.json`",
              "## Use", usage(cfg.export_hub or "OWNER/NAME", config)]
-    if any("fd" in read_json(p) for p in (folder / "results").glob("*.json")):
-        lines += ["## Measured", quality_table(folder / "results"),
-                  "FD is the Fréchet distance of a small classifier's features "
+    measured = [r for p in (folder / "results").glob("*.json") if "fd" in (r := read_json(p))]
+    if measured:
+        lines += ["## Measured", quality_table(folder / "results")]
+    if any("inception_score" not in r for r in measured):
+        lines += ["FD is the Fréchet distance of a small classifier's features "
                   "(`classifier.safetensors`); fewer than 10,000 samples are an estimate."]
+    against = "; ".join(sorted({r["reference"] for r in measured if "inception_score" in r}))
+    if against:
+        lines += ["FID, Inception Score, precision and recall are of Inception's features "
+                  f"(torch-fidelity), against {against}; fewer than 50,000 samples are an "
+                  "estimate."]
     if origin := config.get("source"):
         lines += ["## Where the teacher comes from", _origin(origin)]
     lines += ["## Limits", "It paints the classes it was trained on and nothing else, at one "

@@ -141,6 +141,8 @@ class ClassifierStage(Stage):
 class Evaluate:
     """Evaluation (design §9)."""
 
+    features: str = "classifier"  # classifier: train.classifier's, for small pictures; inception:
+    # FID, Inception Score, precision and recall as the literature has them
     sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
     n: int = 10_000  # images; fewer is called an estimate
     batch: int = 256  # images per pass
@@ -153,6 +155,10 @@ class Evaluate:
     tag: str | None = None  # name of the result files; None is the sampler's
     weights: str | None = None  # generator weights (.safetensors); None is the model folder's
     model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
+    reference: str | None = None  # inception: folder of pictures, or .npz; None is refused
+    inception: str | None = None  # inception: file of its weights; None: torch-fidelity's download
+    resize: int | None = None  # inception: pixels a side that are measured; None is image_size
+    save_npz: bool = False  # inception: keep the samples as .npz (arr_0), not as .npy
 
 
 @dataclass

@@ -4,6 +4,10 @@ Prints FD, precision, recall, class accuracy, the teacher's NLL of the tokens, t
 seconds, with N, the extractor and the teacher's settings; writes them as JSON and a sample grid as
 PNG into the run folder. Samplers: teacher, one_step, refine, parallel; the floors: tokenizer
 (reconstructions of the test set) and train_set.
+
+`features=inception reference=FOLDER` measures FID, Inception Score, precision and recall in place
+of FD and accuracy, on samples that are kept on disk and may be painted by several processes
+(docs/official.md).
 """
 
 import dataclasses
@@ -17,22 +21,24 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dd2core.baselines import parallel_sample
 from dd2core.checkpoint import load_strict, read_json, read_tensors, write_json
 from dd2core.errors import DD2Error
 from dd2core.images import grid_image
 from dd2core.pipeline import Pipeline, load_pipeline
-from dd2core.sampling import uniforms
 from dd2core.trainer import ScoreOptions
-from train import loop
+from train import distributed, inception, loop
 from train.base import load_data
 from train.build import encode_all
-from train.config import ROOT, Config, distilled, main, run_folder
-from train.data import Data, to_uint8
+from train.config import ROOT, Config, Evaluate, distilled, main, run_folder
+from train.data import Data
 from train.features import Classifier
 from train.metrics import agreement, fidelity, posterior_floor
+from train.painting import add_cost, paint, reconstruct
+from train.reference import open_reference
+from train.stream import FEWEST, stream, to_npz
 
 SAMPLERS = ("teacher", "one_step", "refine", "parallel", "tokenizer", "train_set")
+FEATURES = ("classifier", "inception")
 
 
 def model_folder(cfg: Config) -> Path:
@@ -56,42 +62,18 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
 
 def sample(pipe: Pipeline, cfg: Config, data: Data) -> tuple[Tensor, Tensor, Tensor, dict]:
     """Images uint8 (N, channels, H, W), tokens (N, L), labels (N,) and what it cost."""
-    o, t = cfg.evaluate, pipe.teacher
+    o = cfg.evaluate
     if o.sampler in ("tokenizer", "train_set"):
         return _floor(pipe, o, data)
     # Class frequencies are the test set's; with N = its size, exactly.
     labels = data.test_labels[torch.arange(o.n) % len(data.test_labels)]
-    settings = {"cfg": o.cfg, "temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
-    images, tokens, cost = [], [], {"seconds": 0.0, "decode_seconds": 0.0}
-    bar = tqdm(labels.split(o.batch), desc=o.sampler, mininterval=2.0)
-    for i, y in enumerate(bar):
-        seed = o.seed + i
-        if o.sampler == "teacher":
-            s = pipe.sample_teacher(y, seed, **settings)
-        elif o.sampler == "refine":
-            s = pipe.refine(y, seed, o.start, **settings)
-        elif o.sampler == "one_step":
-            s = pipe.sample_one_step(y, seed)
-        else:
-            u = uniforms(len(y), t.num_tokens, seed)
-            cfg_scale = pipe.sampling.cfg if o.cfg is None else o.cfg
-            tokens.append(parallel_sample(t, y.to(t.device), u, cfg_scale, o.temperature, o.top_k,
-                                          o.top_p).cpu())
-            images.append(to_uint8(_decode(t, tokens[-1])))
-            continue
-        images.append(torch.from_numpy(s.images).permute(0, 3, 1, 2))
-        tokens.append(s.tokens.cpu())
-        cost["seconds"] += s.seconds
-        cost["decode_seconds"] += s.decode_seconds
-        cost["passes"] = s.passes
-    if o.sampler == "parallel":
-        cost = {"passes": 1}
+    images, tokens, cost = [], [], {}
+    for i, y in enumerate(tqdm(labels.split(o.batch), desc=o.sampler, mininterval=2.0)):
+        x, painted, took = paint(pipe, cfg, y, o.seed + i)
+        images.append(x)
+        tokens.append(painted)
+        add_cost(cost, took)
     return torch.cat(images), torch.cat(tokens), labels, cost
-
-
-@torch.no_grad()
-def _decode(teacher, tokens: Tensor) -> Tensor:
-    return torch.cat([teacher.decode(x.to(teacher.device)).cpu() for x in tokens.split(256)])
 
 
 def _floor(pipe: Pipeline, o, data: Data):
@@ -101,7 +83,7 @@ def _floor(pipe: Pipeline, o, data: Data):
         images, labels = data.test_images[: o.n], data.test_labels[: o.n]
     tokens = encode_all(pipe.teacher.tokenizer, images[: o.n], pipe.device)
     if o.sampler == "tokenizer":
-        images = to_uint8(_decode(pipe.teacher, tokens))
+        images, *_ = reconstruct(pipe.teacher, tokens)
     return images, tokens, labels, {"passes": 0}
 
 
@@ -141,53 +123,128 @@ def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data) -> 
     device = pipe.device
     right = sum((classifier(x.to(device).float() / 127.5 - 1).argmax(-1).cpu() == y).sum().item()
                 for x, y in zip(images.split(256), labels.split(256), strict=True))
-    scale = pipe.sampling.cfg if o.cfg is None else o.cfg
     few = slice(0, min(len(tokens), 2000))
-    a = agreement(pipe.teacher, tokens[few], labels[few], scale, 256)
+    numbers = {**dataclasses.asdict(f), "accuracy": right / len(images)}
+    result = _result(cfg, pipe, len(images), 10_000, numbers, tokens[few], labels[few], cost, {
+        "reference": f"{len(data.test_images)} test images",
+        "extractor": "penultimate features of classifier.safetensors"})
+    if o.sampler == "teacher":
+        options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max)
+        result["fcs_floor"] = posterior_floor(pipe.teacher, tokens[few], labels[few],
+                                              result["teacher_settings"]["cfg"], options)
+    return result, images
+
+
+def _result(cfg: Config, pipe: Pipeline, n: int, enough: int, numbers: dict, tokens: Tensor,
+            labels: Tensor, cost: dict, what: dict) -> dict:
+    """What is written of any measurement; fewer than `enough` samples make an estimate."""
+    o = cfg.evaluate
+    scale = pipe.sampling.cfg if o.cfg is None else o.cfg
+    batch = 256 if o.features == "classifier" else o.batch
+    a = agreement(pipe.teacher, tokens, labels, scale, batch)
     result = {
-        "sampler": o.sampler, "n": len(images), "estimate": len(images) < 10_000,
-        **dataclasses.asdict(f), "accuracy": right / len(images), "teacher_nll": a.nll,
+        "sampler": o.sampler, "n": n, "estimate": n < enough, **numbers, "teacher_nll": a.nll,
         "token_entropy": a.entropy, **cost,
         "teacher_settings": {"cfg": scale, "temperature": o.temperature, "top_k": o.top_k,
                              "top_p": o.top_p},
-        "training_minutes": training_minutes(cfg), "seed": o.seed,
-        "reference": f"{len(data.test_images)} test images",
-        "extractor": "penultimate features of classifier.safetensors",
+        "training_minutes": training_minutes(cfg), "seed": o.seed, **what,
         "command": "python -m train.evaluate " + shlex.join(sys.argv[1:]),
     }
     if o.sampler == "refine":
         result["start"] = o.start
-    if o.sampler == "teacher":
-        options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max)
-        result["fcs_floor"] = posterior_floor(pipe.teacher, tokens[few], labels[few], scale,
-                                              options)
+    return result
+
+
+@torch.no_grad()
+def measure_inception(cfg: Config, pipe: Pipeline, path: Path) -> tuple[dict, Tensor] | None:
+    """All numbers of one sampler by Inception, and its first images; None but on rank 0.
+
+    The samples stay in `path` (.npy), or beside it as .npz.
+    """
+    o, size = cfg.evaluate, cfg.evaluate.resize or pipe.image_size
+    if pipe.teacher.tokenizer.cfg.in_channels != 3:
+        raise DD2Error("features=inception takes RGB pictures: use features=classifier for grey.")
+    main = distributed.is_main()
+    if main:  # before hours of sampling, so that a mistake shows at once
+        network = inception.load_inception(o.inception, pipe.device)
+        reference = open_reference(o.reference, size, network.fc.in_features, o.batch)
+    samples = stream(pipe, cfg, path, size)
+    distributed.leave()  # all together: measuring takes longer than the others would wait
+    if not main:
+        return None
+    n = len(samples.labels)
+    found = inception.compare(network, samples.read(o.batch), n, reference)
+    few = samples.labels[: len(samples.tokens)]
+    result = _result(cfg, pipe, n, 50_000, dataclasses.asdict(found), samples.tokens, few,
+                     samples.cost, {"reference": reference.name,
+                                    "extractor": f"{inception.NAME} of torch-fidelity"})
+    images = next(samples.read(max(2, min(10, 1536 // size)) ** 2))
+    if o.save_npz:
+        to_npz(path)
     return result, images
+
+
+def _check(o: Evaluate) -> None:
+    """Raise DD2Error for settings that cannot be."""
+    if o.sampler not in SAMPLERS:
+        raise DD2Error(f"sampler={o.sampler} is unknown: use one of {', '.join(SAMPLERS)}.")
+    if o.n < 2 or o.batch < 1:
+        raise DD2Error(f"n={o.n} and batch={o.batch} must be at least 2 and 1.")
+    if o.features not in FEATURES:
+        raise DD2Error(f"features={o.features} is unknown: use one of {', '.join(FEATURES)}.")
+    if o.features == "inception":
+        if o.sampler == "train_set":
+            raise DD2Error("sampler=train_set needs features=classifier: Inception's reference is "
+                           "that floor.")
+        if o.n < FEWEST or (o.resize is not None and o.resize < 1):
+            raise DD2Error(f"n={o.n} must be at least {FEWEST} and resize={o.resize} at least 1.")
 
 
 def run(cfg: Config) -> None:
     """Evaluate one sampler; write `evaluate/TAG.json` and `evaluate/TAG.png`."""
     o = cfg.evaluate
-    if o.sampler not in SAMPLERS:
-        raise DD2Error(f"sampler={o.sampler} is unknown: use one of {', '.join(SAMPLERS)}.")
-    if o.n < 2 or o.batch < 1:
-        raise DD2Error(f"n={o.n} and batch={o.batch} must be at least 2 and 1.")
+    _check(o)
     device, folder = loop.setup(cfg), model_folder(cfg)
+    if o.features == "classifier" and distributed.world() > 1:
+        raise DD2Error("features=classifier is measured in one process: start without torchrun.")
     pipe = load_pipeline(str(folder), str(device))
     if o.weights:
+        if pipe.generator is None:
+            raise DD2Error(f"{folder} has no generator to load weights={o.weights} into: export "
+                           "one first.")
         load_strict(pipe.generator, read_tensors(o.weights), o.weights)
-    result, images = measure(cfg, pipe, load_classifier(folder, device),
-                             load_data(cfg, test_only=o.sampler != "train_set"))
-    out = run_folder(cfg) / "evaluate"
-    tag = o.tag or o.sampler
+    out, tag = run_folder(cfg) / "evaluate", o.tag or o.sampler
+    if o.features == "inception":
+        found = measure_inception(cfg, pipe, out / f"{tag}-images.npy")
+        if found is None:
+            return
+        result, images = found
+        sheet = {"columns": int(len(images) ** 0.5), "zoom": 1}
+    else:
+        result, images = measure(cfg, pipe, load_classifier(folder, device),
+                                 load_data(cfg, test_only=o.sampler != "train_set"))
+        images, sheet = images[:100], {"columns": 10, "zoom": 2}
     write_json(out / f"{tag}.json", result)
-    first = images[:100].permute(0, 2, 3, 1).numpy()
-    Image.fromarray(grid_image(first, columns=10, zoom=2)).save(out / f"{tag}.png")
-    what = "estimate, " if result["estimate"] else ""
-    print(f"{o.sampler}: FD {result['fd']:.3f} ({result['fd_percent']:.2f}% of the total variance; "
-          f"{what}N = {result['n']}), precision {result['precision']:.3f}, recall "
-          f"{result['recall']:.3f}, accuracy {result['accuracy']:.3f}, teacher's NLL "
-          f"{result['teacher_nll']:.2f}, entropy {result['token_entropy']:.2f}, "
-          f"passes {result['passes']}; settings {result['teacher_settings']}")
+    grid = grid_image(images.permute(0, 2, 3, 1).numpy(), **sheet)
+    Image.fromarray(grid).save(out / f"{tag}.png")
+    print(_line(result))
+
+
+def _line(r: dict) -> str:
+    """What is printed of a result."""
+    what = "estimate, " if r["estimate"] else ""
+    if "inception_score" in r:
+        text = (f"FID {r['fd']:.3f} ({what}N = {r['n']}, against {r['reference']}), Inception "
+                f"Score {r['inception_score']:.2f} ± {r['inception_score_std']:.2f}, ")
+        text += ("no precision and recall (the reference has statistics alone)"
+                 if r["precision"] is None else
+                 f"precision {r['precision']:.3f}, recall {r['recall']:.3f}")
+    else:
+        text = (f"FD {r['fd']:.3f} ({r['fd_percent']:.2f}% of the total variance; {what}N = "
+                f"{r['n']}), precision {r['precision']:.3f}, recall {r['recall']:.3f}, accuracy "
+                f"{r['accuracy']:.3f}")
+    return (f"{r['sampler']}: {text}, teacher's NLL {r['teacher_nll']:.2f}, entropy "
+            f"{r['token_entropy']:.2f}, passes {r['passes']}; settings {r['teacher_settings']}")
 
 
 if __name__ == "__main__":

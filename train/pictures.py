@@ -76,6 +76,19 @@ def open_pictures(folder: Path, image_size: int, channels: int) -> Pictures:
                     list(found.classes), _transform(image_size, channels))
 
 
+def open_folder(folder: Path, image_size: int) -> Pictures:
+    """Every picture below a folder, whatever its sub-folders are, as one part `all` in the order of
+    the paths; RGB, resized and cropped as by `open_pictures`, all labels 0."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    paths = sorted(os.path.join(where, name)
+                   for where, _, names in os.walk(folder, followlinks=True)
+                   for name in names if name.lower().endswith(IMG_EXTENSIONS))
+    n = len(paths)
+    return Pictures(paths, torch.zeros(n, dtype=torch.int64), {"all": torch.arange(n)}, ["all"],
+                    _transform(image_size, 3))
+
+
 def _has_folders(folder: Path) -> bool:
     return folder.is_dir() and any(p.is_dir() for p in folder.iterdir())
 
