@@ -168,14 +168,17 @@ def save_state(path: str | Path, state: dict) -> None:
             tmp.unlink()
 
 
-def load_state(path: str | Path) -> dict:
+def load_state(path: str | Path, mmap: bool = False) -> dict:
     """A training state written by `save_state`.
+
+    With `mmap` the tensors stay in the file until they are used, once for all processes of a
+    machine.
 
     Raises:
         DD2Error: the file is damaged or is not such a state.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch.load raises many kinds; all mean the same to the user
         raise DD2Error(
             f"{path} cannot be read ({type(error).__name__}): it is truncated or foreign, move it "

@@ -96,17 +96,19 @@ class CSDTrainer:
         options (CSDOptions): see there.
         after_backward (Callable | None): called with the network whose gradients are ready, before
             clipping; several processes average them here.
+        average (EMA | None): of G; None makes it here, from `ema` and `ema_warmup` of the options.
     """
 
     def __init__(
         self, teacher: Teacher, generator: ConditionalScoreModel, guidance: ConditionalScoreModel,
         generator_optimizer: torch.optim.Optimizer, guidance_optimizer: torch.optim.Optimizer,
         options: CSDOptions, after_backward: Callable[[torch.nn.Module], None] | None = None,
+        average: EMA | None = None,
     ):
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
         self.opt_g, self.opt_psi, self.o = generator_optimizer, guidance_optimizer, options
         self.after_backward = after_backward or (lambda module: None)
-        self.ema = EMA(generator, options.ema, options.ema_warmup)
+        self.ema = EMA(generator, options.ema, options.ema_warmup) if average is None else average
 
     def step(
         self, eps: Tensor, labels: Tensor, targets: Tensor | None = None
@@ -165,9 +167,17 @@ class CSDTrainer:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.after_backward(model)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.o.clip)
+        norm = clip_gradients(model, self.o.clip)
         optimizer.step()
-        return norm.item()
+        return norm
+
+
+def clip_gradients(module: torch.nn.Module, most: float) -> float:
+    """Scale all gradients so that their norm is `most` at most; returns the norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), most)
+    if hasattr(norm, "full_tensor"):  # a DTensor, of sharded gradients
+        norm = norm.full_tensor()
+    return norm.item()
 
 
 def token_entropy(tokens: Tensor) -> Tensor:

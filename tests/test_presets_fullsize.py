@@ -133,6 +133,19 @@ def test_more_images_cost_more_and_weights_do_not():
     assert most.working - more.working == pytest.approx(2 * (more.working - few.working), rel=0.1)
 
 
+def test_sharding_divides_what_is_held_and_keeps_the_step():
+    cfg = config("dry_run=true", "out=/nowhere", "shard=true", "processes=4")
+    found, teacher, model = cost.estimate(cfg, "csd", 2)
+    few = cost.sharded(found, teacher, model, 2, 4)
+    held = 4 * (cost.count(teacher.transformer) + 3 * cost.count(model))  # G, ψ, the average
+    assert found.fixed - few.fixed == pytest.approx(held * 3 / 4, abs=1)
+    assert (4 * few.gradients, 4 * few.optimizer) == (found.gradients, found.optimizer)
+    block = 4 * cost.count(model.backbone.blocks[0])
+    assert few.flops == found.flops and few.working >= found.working + 3 * block
+    assert "on each of 4, sharded (" in cost.report(cfg, "csd")[1]
+    assert "sharded" not in cost.report(config("dry_run=true", "processes=4"), "csd")[1]
+
+
 def test_small_presets_still_run_one_real_step(tmp_path, capsys):
     assert not cost.estimated(config("dry_run=true"), "gts")
     assert not cost.estimated(load_config(["preset=llamagen-b"]), "gts")  # no dry run

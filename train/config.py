@@ -200,6 +200,8 @@ class Config:
     device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
     threads: int | None = None  # CPU threads; None leaves torch's choice
     processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
+    shard: bool = False  # divide networks, optimiser states and averages among the processes
+    # (FSDP2) in all stages that torchrun may start; false: every process holds all
     out: str | None = None  # folder of the run; None is runs/NAME
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     export_hub: str | None = None  # hub id (owner/name) that train.export also uploads to; None: no

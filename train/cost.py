@@ -30,6 +30,8 @@ from train.build import fill_sizes, new_score_model, new_tokenizer
 from train.config import Config, CSDStage, GTSStage
 
 LARGE = 50e6  # parameters of a teacher whose step is estimated
+GATHERED = 6  # blocks that FSDP holds whole at a time: the weights of one, those of the next and
+# their buffer, a gradient, and two more on the way to their shards
 SPEED = 60e12  # FLOP/s assumed of one GPU: a fifth of an A800's 312 TFLOP/s in bfloat16
 
 
@@ -196,6 +198,25 @@ def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, Condit
                 flops.get_total_flops()), teacher, networks[0]
 
 
+def sharded(
+    cost: Cost, teacher: Teacher, model: ConditionalScoreModel, copies: int, processes: int
+) -> Cost:
+    """`cost` with `shard=true`: transformer, networks and their average, gradients and optimiser
+    are divided among the processes; what is gathered for a moment counts as `working`.
+
+    Args:
+        cost (Cost): with everything whole.
+        teacher (Teacher), model (ConditionalScoreModel): as `estimate` returns them.
+        copies (int): networks like `model` that are trained.
+        processes (int): that share them.
+    """
+    divided = 4 * (count(teacher.transformer) + (copies + 1) * count(model))
+    blocks = model.backbone.blocks  # the rest of a network, less its head, is one more unit
+    unit = 4 * max(count(blocks[0]), count(model.head), count(teacher.transformer) - count(blocks))
+    return Cost(cost.fixed - divided + divided // processes, cost.gradients // processes,
+                cost.optimizer // processes, cost.working + GATHERED * unit, cost.flops)
+
+
 def report(cfg: Config, stage: str) -> list[str]:
     """Lines that say what a stage of a full-size preset costs."""
     opts = getattr(cfg, stage)
@@ -204,6 +225,10 @@ def report(cfg: Config, stage: str) -> list[str]:
                        f"{cfg.processes}: change one.")
     batch = opts.batch // cfg.processes
     cost, teacher, model = estimate(cfg, stage, batch)
+    how = ""
+    if cfg.shard and cfg.processes > 1:
+        how = f", sharded ({cost.fixed / 2**30:.1f} before that, at the start)"
+        cost = sharded(cost, teacher, model, STEPS[stage][1], cfg.processes)
     gib = {k: getattr(cost, k) / 2**30
            for k in ("fixed", "gradients", "optimizer", "working", "total")}
     new = sum(p.numel() for n, p in model.named_parameters() if n in model.new_parameters())
@@ -213,9 +238,9 @@ def report(cfg: Config, stage: str) -> list[str]:
         f"{stage}: teacher {count(teacher.transformer) / 1e6:.1f} M parameters, its tokenizer "
         f"{count(teacher.tokenizer) / 1e6:.1f} M, {STEPS[stage][1]} score network(s) of "
         f"{count(model) / 1e6:.1f} M ({new / 1e6:.1f} M of them new)",
-        f"{stage}: {gib['total']:.1f} GiB per GPU at {batch} images on each of {cfg.processes}: "
-        f"weights and average {gib['fixed']:.1f}, gradients {gib['gradients']:.1f}, AdamW "
-        f"{gib['optimizer']:.1f}, activations and temporaries {gib['working']:.1f}",
+        f"{stage}: {gib['total']:.1f} GiB per GPU at {batch} images on each of {cfg.processes}"
+        f"{how}: weights and average {gib['fixed']:.1f}, gradients {gib['gradients']:.1f}, "
+        f"AdamW {gib['optimizer']:.1f}, activations and temporaries {gib['working']:.1f}",
         f"{stage}: {step / 1e12:.1f} TFLOP per step of {opts.batch} images, {opts.steps} steps: "
         f"{hours * cfg.processes:.0f} GPU-hours, if a GPU does {SPEED / 1e12:.0f} TFLOP/s",
         f"{stage}: an estimate: one step on tensors without content, every operation and every "

@@ -6,11 +6,13 @@ running one, or with `csd.average=[first,last]` the mean of the snapshots betwee
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from dd2core.checkpoint import read_tensors, write_json, write_tensors
+from dd2core.ema import EMA
 from dd2core.errors import DD2Error
 from dd2core.images import grid_image
 from dd2core.sampling import gaussians
@@ -24,6 +26,7 @@ from train.cost import estimated
 from train.data import batch_indices, to_uint8
 from train.dd1 import load_pairs, pair_latents
 from train.distributed import average_gradients, is_main, share
+from train.sharding import shard, whole
 
 
 def csd_options(o) -> CSDOptions:
@@ -62,11 +65,14 @@ class CSDJob:
         if opts.pair_share > 0:
             self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
             self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
+        average = EMA(generator, options.ema, options.ema_warmup)
+        shard(cfg, generator, guidance, average.module, teacher.transformer)
         self.optimizers = {"generator": loop.adam(generator, self.opts),
                            "guidance": loop.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
-                                  self.optimizers["guidance"], options, average_gradients)
-        self.networks = {"generator": generator, "guidance": guidance, "ema": self.trainer.ema}
+                                  self.optimizers["guidance"], options, average_gradients,
+                                  average)
+        self.networks = {"generator": generator, "guidance": guidance, "ema": average}
 
     def step(self, i: int) -> dict[str, float]:
         """One iteration; i from 0. Labels follow the data's class frequencies."""
@@ -87,13 +93,16 @@ class CSDJob:
 
     def snapshot(self, path: Path) -> None:
         """A grid of samples, and beside it the average of G at this step."""
-        self.grid(path)
-        weights = path.with_name(path.stem.replace("grid", "generator") + ".safetensors")
-        write_tensors(weights, self.trainer.ema.module.state_dict(), torch.float16)
+        grid, weights = self.grid(), whole(self.trainer.ema.module.state_dict())
+        if not is_main():
+            return
+        Image.fromarray(grid).save(path)
+        beside = path.with_name(path.stem.replace("grid", "generator") + ".safetensors")
+        write_tensors(beside, weights, torch.float16)
 
     @torch.no_grad()
-    def grid(self, path: Path) -> None:
-        """PNG of G, D_Φ and D_ψ on fixed noise: three rows of images."""
+    def grid(self) -> np.ndarray:
+        """G, D_Φ and D_ψ on fixed noise: three rows of images in one, uint8 (H, W, channels)."""
         teacher, o, n = self.teacher, self.trainer.o, 10
         labels = (torch.arange(n) % teacher.num_classes).to(teacher.device)
         eps = gaussians(n, teacher.num_tokens, teacher.code_dim, 0).to(teacher.device)
@@ -105,7 +114,7 @@ class CSDJob:
         d_psi = guidance_denoiser(psi, psi.features(tokens, labels))(x_t, t)
         rows = [teacher.decode(teacher.quantise(v)) for v in (x, d_phi, d_psi)]
         images = to_uint8(torch.cat(rows)).permute(0, 2, 3, 1).cpu().numpy()
-        Image.fromarray(grid_image(images, columns=n)).save(path)
+        return grid_image(images, columns=n)
 
 
 def mean_of_snapshots(folder: Path, first: int, last: int) -> dict[str, Tensor]:
@@ -131,14 +140,16 @@ def distil(cfg: Config, stage: str) -> None:
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = CSDJob(cfg, teacher, data, opts)
     folder = loop.run_stage(cfg, stage, job, job.snapshot)
-    if cfg.dry_run or not is_main():
+    if cfg.dry_run:
         return
-    kept = job.trainer.ema.module.state_dict()
+    kept = whole(job.trainer.ema.module.state_dict())
+    guidance = whole(job.trainer.guidance.state_dict())
+    if not is_main():
+        return
     if opts.average:
         kept = mean_of_snapshots(folder, *opts.average)
     write_tensors(folder / "generator.safetensors", kept, torch.float16)
-    write_tensors(folder / "guidance.safetensors", job.trainer.guidance.state_dict(),
-                  torch.float16)
+    write_tensors(folder / "guidance.safetensors", guidance, torch.float16)
     write_json(folder / "result.json", {"images": opts.steps * opts.batch})
     print(f"{stage}: {opts.steps} iterations done, weights in {folder}")
 

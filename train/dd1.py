@@ -18,6 +18,7 @@ from train.build import load_score_model, load_teacher, load_tokens
 from train.config import Config, DD1Stage, main, run_folder
 from train.data import batch_indices
 from train.distributed import gather, is_main, rank, share, world
+from train.sharding import shard, whole
 
 
 def load_pairs(
@@ -66,6 +67,7 @@ class DD1Job:
         score = run_folder(cfg) / "gts" / "score.safetensors"
         self.model = load_score_model(cfg, teacher, score, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
+        shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": loop.adam(self.model, self.opts)}
         self.eps = pair_latents(cfg, teacher, opts)  # (pairs, L, C)
@@ -92,9 +94,12 @@ def regress(cfg: Config, stage: str) -> None:
     pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device), o)
     job = DD1Job(cfg, teacher, pairs, o)
     folder = loop.run_stage(cfg, stage, job, name=o.name)
-    if cfg.dry_run or not is_main():
+    if cfg.dry_run:
         return
-    write_tensors(folder / "dd1.safetensors", job.ema.module.state_dict(), torch.float16)
+    weights = whole(job.ema.module.state_dict())
+    if not is_main():
+        return
+    write_tensors(folder / "dd1.safetensors", weights, torch.float16)
     write_json(folder / "result.json", {"pair_seconds": seconds, "pairs": o.pairs})
     print(f"{stage}: {o.steps} steps done, weights in {folder}")
 

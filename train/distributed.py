@@ -1,8 +1,9 @@
 """Data parallelism: `torchrun --nproc-per-node=N -m train.STAGE …` on one or more machines.
 
-Every rank holds the whole networks and takes its share of the batch; gradients are averaged in one
-all-reduce per network. A process started without torchrun is rank 0 of 1. Backend: NCCL on CUDA,
-gloo elsewhere, so it also puts two single-threaded processes on a two-core CPU.
+Every rank holds the whole networks (with `shard=true` a part of them: `train.sharding`) and takes
+its share of the batch; gradients are averaged in one all-reduce per network. A process started
+without torchrun is rank 0 of 1. Backend: NCCL on CUDA, gloo elsewhere, so it also puts two
+single-threaded processes on a two-core CPU.
 """
 
 import atexit
@@ -11,6 +12,7 @@ import os
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from dd2core.errors import DD2Error
 
@@ -62,10 +64,12 @@ def share(batch: Tensor) -> Tensor:
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Replace every gradient by its mean over the processes."""
+    """Replace every gradient by its mean over the processes; those of shards are that already."""
     if world() == 1:
         return
     grads = [p.grad for p in module.parameters() if p.grad is not None]
+    if any(isinstance(g, DTensor) for g in grads):
+        return  # FSDP has averaged them on the way to their shards
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)
     flat /= world()

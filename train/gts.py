@@ -15,6 +15,7 @@ from train.config import Config, main
 from train.cost import estimated
 from train.data import batch_indices
 from train.distributed import is_main, share
+from train.sharding import shard, takes_part, whole
 
 
 def score_options(stage) -> ScoreOptions:
@@ -29,6 +30,7 @@ class GTSJob:
         self.cfg, self.opts, self.teacher, self.data = cfg, cfg.gts, teacher, data
         self.model = new_score_model(cfg, teacher, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
+        shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": loop.adam(self.model, self.opts)}
         self.options = score_options(self.opts)
@@ -66,10 +68,13 @@ def run(cfg: Config) -> None:
     data = load_tokens(cfg, teacher.tokenizer, device)
     job = GTSJob(cfg, teacher, data)
     folder = loop.run_stage(cfg, "gts", job)
-    if cfg.dry_run or not is_main():
+    if cfg.dry_run or not takes_part(cfg):
         return
     loss = held_out_loss(job.ema.module, teacher, data, job.options, cfg.seed)
-    write_tensors(folder / "score.safetensors", job.ema.module.state_dict())
+    weights = whole(job.ema.module.state_dict())
+    if not is_main():
+        return
+    write_tensors(folder / "score.safetensors", weights)
     write_json(folder / "result.json", {"test_gts_loss": loss,
                                         "n": min(2000, len(data.test_tokens))})
     print(f"gts: held-out loss {loss:.4f} in units of F")

@@ -18,8 +18,10 @@ from tqdm import tqdm
 from dd2core.checkpoint import load_state, load_strict, save_state, write_atomic
 from dd2core.device import pick_device
 from dd2core.errors import DD2Error
+from dd2core.trainer import clip_gradients
 from train import distributed
 from train.config import Config, Stage, run_folder
+from train.sharding import spread_moments, spread_weights, takes_part, whole
 
 
 class Trainable(Protocol):
@@ -67,10 +69,10 @@ def optimise(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     distributed.average_gradients(module)
-    norm = nn.utils.clip_grad_norm_(module.parameters(), stage.clip)
+    norm = clip_gradients(module, stage.clip)
     set_lr(optimizer, stage.lr * schedule(i, stage))
     optimizer.step()
-    return norm.item()
+    return norm
 
 
 def setup(cfg: Config) -> torch.device:
@@ -98,29 +100,31 @@ class Run:
         """Load the last state into `job`; returns (next step, seconds trained so far)."""
         if not self.state_file.exists():
             return 0, 0.0
-        state = load_state(self.state_file)
+        state = load_state(self.state_file, mmap=self.cfg.shard)
         expected = {"step", "seconds", "networks", "optimizers"}
         if not isinstance(state, dict) or set(state) != expected:
             raise DD2Error(f"{self.state_file} is no training state: move it away to start again.")
         for name, module in job.networks.items():
-            load_strict(module, state["networks"].get(name, {}), f"{self.state_file} [{name}]")
+            found = spread_weights(state["networks"].get(name, {}), module)
+            load_strict(module, found, f"{self.state_file} [{name}]")
         for name, optimizer in job.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            optimizer.load_state_dict(spread_moments(state["optimizers"][name], optimizer))
         return state["step"], state["seconds"]
 
     def save(self, job: Trainable, step: int, seconds: float) -> None:
-        """Write the resumable state, atomically."""
+        """Write the resumable state, atomically; see `takes_part` for who must call it."""
+        networks = whole({k: m.state_dict() for k, m in job.networks.items()})
+        optimizers = whole({k: o.state_dict() for k, o in job.optimizers.items()})
+        if not distributed.is_main():
+            return
+        self.check(networks, step - 1)
         save_state(self.state_file, {
-            "step": step,
-            "seconds": seconds,
-            "networks": {k: m.state_dict() for k, m in job.networks.items()},
-            "optimizers": {k: o.state_dict() for k, o in job.optimizers.items()},
-        })
+            "step": step, "seconds": seconds, "networks": networks, "optimizers": optimizers})
 
-    def check(self, job: Trainable, i: int) -> None:
+    def check(self, networks: dict[str, dict[str, Tensor]], i: int) -> None:
         """Refuse to save weights that step i has ruined."""
-        for name, module in job.networks.items():
-            if not all(a.isfinite().all() for a in module.state_dict().values()):
+        for name, weights in networks.items():
+            if not all(a.isfinite().all() for a in weights.values()):
                 raise DD2Error(
                     f"The weights of {name} are not finite after step {i} of preset "
                     f"{self.cfg.name}: lower the learning rate; the last saved state is untouched."
@@ -163,7 +167,7 @@ def run_stage(
         stage (str): name of the stage: its section of the settings.
         job (Trainable): networks, optimisers and the step.
         on_grid (Callable[[Path], None] | None): writes a sample grid to the given PNG path,
-            every `grid_every` steps.
+            every `grid_every` steps; see `takes_part` for who calls it.
         name (str | None): of the folder; None is the stage's.
 
     Returns:
@@ -190,17 +194,16 @@ def run_stage(
     for i in bar:
         metrics = seeded_step(cfg, job, i)
         done = i + 1
-        if not main:
-            continue
-        if done % opts.log_every == 0 or done == opts.steps:
+        if main and (done % opts.log_every == 0 or done == opts.steps):
             now = seconds + time.perf_counter() - since
             run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
             bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]},
                             refresh=False)
             for k, v in metrics.items() if board else ():
                 board.add_scalar(f"{stage}/{k}", v, done)
+        if not takes_part(cfg):
+            continue
         if done % opts.save_every == 0 or done == opts.steps:
-            run.check(job, i)
             run.save(job, done, seconds + time.perf_counter() - since)
         if on_grid and opts.grid_every and done % opts.grid_every == 0:
             on_grid(run.folder / f"grid-{done:06d}.png")

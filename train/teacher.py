@@ -15,6 +15,7 @@ from train.build import TokenData, class_names, load_tokenizer, load_tokens, new
 from train.config import Config, main
 from train.data import batch_indices
 from train.distributed import is_main, share
+from train.sharding import shard, takes_part, whole
 
 
 class TeacherJob:
@@ -24,6 +25,7 @@ class TeacherJob:
         self.cfg, self.opts, self.data, self.device = cfg, cfg.teacher, data, device
         self.model = transformer.to(device)
         self.ema = EMA(self.model, self.opts.ema)
+        shard(cfg, self.model, self.ema.module)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": loop.adam(self.model, self.opts)}
 
@@ -61,11 +63,14 @@ def run(cfg: Config) -> None:
     data, names = load_tokens(cfg, tokenizer, device), class_names(cfg)
     job = TeacherJob(cfg, new_transformer(cfg, tokenizer.cpu(), len(names)), data, device)
     folder = loop.run_stage(cfg, "teacher", job)
-    if cfg.dry_run or not is_main():
+    if cfg.dry_run or not takes_part(cfg):
         return
     best = job.ema.module.eval()
     nats = cross_entropy(best, data.test_tokens, data.test_labels, device)
-    write_tensors(folder / "teacher.safetensors", best.state_dict(), torch.float16)
+    weights = whole(best.state_dict())
+    if not is_main():
+        return
+    write_tensors(folder / "teacher.safetensors", weights, torch.float16)
     write_json(folder / "result.json", {"test_nats_per_token": nats, "n": len(data.test_tokens)})
     print(f"teacher: {nats:.3f} nats per token, N = {len(data.test_tokens)} test images")
 
