@@ -21,7 +21,6 @@ from app.compare import CompareTab
 from app.models import Models
 from app.page import build_page
 from app.requests import MAX_SEED
-from app.runs import Run
 from dd2core.folder import save_folder
 from tests.app_helpers import demo_pipe, free_port, serve
 
@@ -77,14 +76,6 @@ def test_the_ratio_is_that_of_the_times_shown(client, pipe):
     assert numbers["speedup_model"] == pytest.approx(ratio)
     assert numbers["device"] == "cpu" and numbers["threads"] >= 1 and numbers["count"] == 3
     assert {one["threads"], teacher["threads"]} <= {1, numbers["threads"]}
-
-
-def test_the_footnote_names_the_threads_where_they_differ():
-    info = {"model": "m", "device": "cpu", "dtype": "float32", "threads": 4}
-    runs = [Run(None, 1, 1, 1, 0.1, 0.1, 0.2, threads) for threads in (4, 1)]
-    assert "4 CPU threads</p>" in present.footnote(info, 2)
-    assert "4 CPU threads</p>" in present.footnote(info, 2, runs[0], runs[0])
-    assert "4 CPU threads (one step 4, teacher 1: faster so)" in present.footnote(info, 2, *runs)
 
 
 @pytest.mark.parametrize("sampler", ["one_step", "teacher"])

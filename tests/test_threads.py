@@ -5,6 +5,8 @@ import time
 import pytest
 import torch
 
+from app import present
+from app.runs import Run
 from dd2core import threads
 from dd2core.threads import best_threads, cpu_threads
 
@@ -52,3 +54,11 @@ def test_nothing_is_tried_where_there_is_nothing_to_choose(device, count, patien
     with cpu_threads(count):
         assert best_threads(run, torch.device(device)) == count
     assert calls == [count]
+
+
+def test_the_footnote_names_the_threads_where_they_differ():
+    info = {"model": "m", "device": "cpu", "dtype": "float32", "threads": 4}
+    runs = [Run(None, 1, 1, 1, 0.1, 0.1, 0.2, threads) for threads in (4, 1)]
+    assert "4 CPU threads</p>" in present.footnote(info, 2)
+    assert "4 CPU threads</p>" in present.footnote(info, 2, runs[0], runs[0])
+    assert "4 CPU threads (one step 4, teacher 1: faster so)" in present.footnote(info, 2, *runs)

@@ -109,8 +109,7 @@ class CSDStage(Stage):
     chunk: int | None = None  # most tokens per posterior matrix; None is all at once
     ema_warmup: float = 9.0  # memory of the average grows as steps / ema_warmup; 1 is the mean
     average: list[int] | None = None  # first, last step of snapshots to average; None: running one
-    start: str = "gts"  # gts: G and ψ from the GTS network; warm: G from the stage warm, ψ from
-    # the GTS network; csd: both from the stage csd
+    start: str = "gts"  # gts: G and ψ from gts; warm: G from warm, ψ from gts; csd: both from csd
     guidance_first: int = 0  # steps at the start in which G stands still and ψ catches up
     pair_share: float = 0.0  # part of each batch whose latents are those of the stage warm's pairs
     pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
@@ -141,8 +140,7 @@ class ClassifierStage(Stage):
 class Evaluate:
     """Evaluation (design §9)."""
 
-    features: str = "classifier"  # classifier: train.classifier's, for small pictures; inception:
-    # FID, Inception Score, precision and recall as the literature has them
+    features: str = "classifier"  # classifier: train.classifier's; inception: FID and IS
     sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
     n: int = 10_000  # images; fewer is called an estimate
     batch: int = 256  # images per pass
@@ -167,8 +165,7 @@ class Benchmark:
 
     batches: list[int] = field(default_factory=lambda: [1, 8, 64])  # images per call
     repeats: int = 7  # rounds; each times every sampler once, the median is kept
-    thread_counts: list[int] = field(default_factory=list)  # CPU threads to try; the fastest count
-    # of each sampler is kept; empty: the process's own count alone
+    thread_counts: list[int] = field(default_factory=list)  # CPU threads: each sampler's fastest
     starts: list[int] = field(default_factory=list)  # refine: also time it from these steps on
     cfg: float | None = None  # teacher's guidance; None is the preset's
     bf16: bool = False  # autocast of both samplers to bfloat16
@@ -200,8 +197,7 @@ class Config:
     device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
     threads: int | None = None  # CPU threads; None leaves torch's choice
     processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
-    shard: bool = False  # divide networks, optimiser states and averages among the processes
-    # (FSDP2) in all stages that torchrun may start; false: every process holds all
+    shard: bool = False  # divide weights, moments and averages among the processes (FSDP2)
     out: str | None = None  # folder of the run; None is runs/NAME
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     export_hub: str | None = None  # hub id (owner/name) that train.export also uploads to; None: no
