@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import torch
 
-PATIENCE = 1.0  # seconds; a call that takes longer is not repeated to find its best count
+PATIENCE = 1.0  # seconds; after that no further reading is taken to find the best count
+READINGS = 3  # of each count, in turns; the fastest counts, so that a disturbed one does no harm
 
 
 @contextmanager
@@ -34,7 +35,11 @@ def best_threads(run: Callable[[], object], device: torch.device) -> int:
     run()  # the first call pays for caches
     if device.type != "cpu" or every == 1 or time.perf_counter() - since > PATIENCE:
         return every
-    return min((every, 1), key=lambda count: _seconds(run, count))
+    turns = []
+    while not turns or (len(turns) < READINGS and time.perf_counter() - since < PATIENCE):
+        turns.append((_seconds(run, every), _seconds(run, 1)))
+    on_every, on_one = map(min, zip(*turns, strict=True))
+    return every if on_every <= on_one else 1
 
 
 def _seconds(run: Callable[[], object], count: int) -> float:

@@ -18,6 +18,14 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def gradio_files(tmp_path_factory):
+    """Gradio keeps what it serves below pytest's own folder, which pytest clears."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def teacher():
     """A random teacher."""

@@ -42,7 +42,16 @@ def test_the_count_lasts_as_long_as_the_block():
 def test_the_faster_count_is_taken_and_the_first_call_is_not_counted(one, two, best):
     run, calls = runner(one, two, first=0.1)
     assert best_threads(run, CPU) == best
-    assert calls == [2, 2, 1]  # warm-up, then one reading of each
+    assert calls == [2] + [2, 1] * threads.READINGS  # warm-up, then both in turns
+
+
+def test_one_disturbed_reading_does_no_harm():
+    run, calls = runner(0.02, 0.01)
+
+    def disturbed():
+        run()
+        time.sleep(0.05 * (len(calls) in (2, 5)))  # the first on two threads, the second on one
+    assert best_threads(disturbed, CPU) == 2
 
 
 @pytest.mark.parametrize("device, count, patience", [
