@@ -11,7 +11,8 @@ from dd2core.checkpoint import read_json
 
 NAMES = {
     "teacher": "AR teacher", "one_step": "**DD2, one step**", "dd2_short": "DD2 early",
-    "dd1": "DD1, one step", "parallel": "parallel sampling, no distillation",
+    "refine": "one step, then the teacher", "dd1": "DD1, one step",
+    "parallel": "parallel sampling, no distillation",
     "tokenizer": "floor: tokenizer's reconstructions", "train_set": "floor: training images",
 }
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  # of training
@@ -21,6 +22,7 @@ def title(stem: str) -> str:
     """What a result is called in a table, by the name of its file without suffix."""
     name = NAMES.get(stem) or NAMES.get(stem.split("-")[0], stem.split("-")[0])
     note = stem.partition("-")[2].replace("cfg", "guidance ").replace("lr", "rate ")
+    note = f"from step {note}" if stem.startswith("refine-") else note
     return name + (f" ({note})" if note else "")
 
 
@@ -68,10 +70,11 @@ def _row(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def order(path: Path) -> tuple[int, str]:
-    """Sorts result files as the table does, whatever their suffix."""
-    stem = path.stem.split("-")[0]
-    return (list(NAMES).index(stem) if stem in NAMES else len(NAMES), path.stem)
+def order(path: Path) -> tuple[int, int, str]:
+    """Sorts result files as the table does, whatever their suffix; refine by passes."""
+    stem, _, note = path.stem.partition("-")
+    start = int(note) if stem == "refine" and note.isdigit() else 0
+    return list(NAMES).index(stem) if stem in NAMES else len(NAMES), -start, path.stem
 
 
 def guidance_table(results: Path) -> str:

@@ -238,6 +238,7 @@ def test_refine_paints_at_the_chosen_number_of_passes(visit, width):
     tab.wait_for_selector("#refined img")
     tab.wait_for_selector("#refined h2:has-text('4 passes')")
     assert tab.inner_text("#curve").startswith("Quality against passes")
+    assert "At 4 passes: FD" in tab.inner_text("#curve")  # where it was measured, or between
     first = source(tab, "#refined")
     tab.locator("#passes input[type=range]").focus()
     tab.keyboard.press("End")
