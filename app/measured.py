@@ -53,14 +53,8 @@ def refine_curve(results: Path | None) -> tuple[list[tuple[int, float]], float |
     if some and "one_step" in found:
         some = {"one_step": found["one_step"], **some}
     curve = {int(r["passes"]): float(r["fd"]) for r in some.values()}
-    best = next((r["fd"] for r in found.values() if _is_presets(results, r)), None)
+    best = next((r["fd"] for r in found.values() if tables.is_presets(results, r)), None)
     return sorted(curve.items()), best, {r["n"] for r in some.values()}
-
-
-def _is_presets(results: Path, numbers: dict[str, Any]) -> bool:
-    """Whether this is the teacher at the preset's own guidance."""
-    preset = read_json(results.parent / "config.json")["sampling"]["cfg"]
-    return numbers.get("sampler") == "teacher" and numbers["teacher_settings"]["cfg"] == preset
 
 
 def interpolated(curve: list[tuple[int, float]], passes: int) -> float | None:
@@ -76,7 +70,7 @@ def grids(results: Path | None) -> list[Grid]:
     listed = []
     for path in sorted((results / f"{name}.json" for name in found), key=tables.order):
         image, numbers = path.with_suffix(".png"), found[path.stem]
-        if not image.is_file() and _is_presets(results, numbers):
+        if not image.is_file() and tables.is_presets(results, numbers):
             image = results / "teacher.png"  # drawn under the plain name
         if image.is_file():
             name = tables.title(path.stem).replace("*", "")

@@ -88,13 +88,51 @@ def guidance_table(results: Path) -> str:
 
 
 def refine_table(results: Path) -> str:
-    """Markdown table of few-step sampling: one step, then the teacher from a step on."""
-    found = [read_json(p) for p in results.glob("refine-*.json")]
-    rows = ["| teacher from step | passes | FD | accuracy | recall | N |", "|" + " --- |" * 6]
-    for r in sorted(found, key=lambda r: r["passes"]):
-        rows.append(f"| {r['start']} | {r['passes']} | {r['fd']:.2f} | "
-                    f"{_cell(r, 'accuracy', '.3f')} | {_cell(r, 'recall', '.3f')} | {r['n']:,} |")
-    return "\n".join(rows) if found else ""
+    """Markdown table of few-step sampling between one step and the teacher: quality, and the time
+    of one image where `train.benchmark starts=[…]` took it."""
+    found, few = {}, False
+    for path in sorted(results.glob("*.json")):
+        r = read_json(path)
+        if path.stem == "one_step":
+            found["one step alone"] = ("one_step", r)
+        elif is_presets(results, r):
+            found["teacher alone"] = ("teacher", r)
+        elif path.stem.startswith("refine-"):
+            found[f"teacher from step {r['start']} on"] = (f"refine_{r['start']}", r)
+            few = True
+    if not few:
+        return ""
+    single = _times_of_one(results)
+    heads = ["sampler", "passes", "FD", "accuracy", "recall", "N"]
+    heads += ["one image", "faster, with decoding"] if single else []
+    rows = [_row(heads), "|" + " --- |" * len(heads)]
+    for what, (name, r) in sorted(found.items(), key=lambda item: item[1][1]["passes"]):
+        cells = [what, str(r["passes"]), f"{r['fd']:.2f}", _cell(r, "accuracy", ".3f"),
+                 _cell(r, "recall", ".3f"), f"{r['n']:,}"]
+        rows.append(_row(cells + (_speed(single, name) if single else [])))
+    return "\n".join(rows)
+
+
+def _speed(ms: dict[str, float], name: str) -> list[str]:
+    """A sampler's milliseconds, and how many times the teacher's speed that is."""
+    if name not in ms:
+        return ["–", "–"]
+    ratio = (ms["teacher"] + ms["decode"]) / (ms[name] + ms["decode"])
+    return [f"{ms[name]:.1f} ms", f"{ratio:.1f}×"]
+
+
+def is_presets(results: Path, r: dict) -> bool:
+    """Whether a result is the teacher's at the preset's own guidance."""
+    best = read_json(results.parent / "config.json")["sampling"]["cfg"]
+    return r.get("sampler") == "teacher" and r["teacher_settings"]["cfg"] == best
+
+
+def _times_of_one(results: Path) -> dict[str, float]:
+    """Milliseconds of each sampler at batch 1, if refine was timed there; else nothing."""
+    path = results / "benchmark.json"
+    rows = read_json(path)["rows"] if path.exists() else []
+    ms = next((r["ms"] for r in rows if r["batch"] == 1), {})
+    return ms if any(name.startswith("refine_") for name in ms) else {}
 
 
 def tried_table(results: Path) -> str:
