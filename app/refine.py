@@ -17,7 +17,7 @@ COUNT = 8  # images
 EXPLAIN = """
 The one-step model paints everything, then the teacher paints again from some step on, with what the
 one-step model left before it. One pass is one step alone; each further pass hands one more step to
-the teacher. Passes buy quality; how much is in the curve.
+the teacher. What the passes buy is in the curve.
 """
 
 
@@ -134,7 +134,7 @@ def _curve(pipe: Any, passes: int) -> str:
     chart = Chart(
         "Quality against passes",
         f"FD {y[0]:.2f} at {x[0]} passes and {y[-1]:.2f} at {x[-1]}. {said}",
-        Axes((1, max(steps, x[-1])), around(y, [teacher or 0.0], zero=True),
+        Axes((1 - 0.02 * steps, 1.02 * max(steps, x[-1])), around(y, [teacher or 0.0], zero=True),
              "forward passes, one after the other", "FD (lower is better)"),
         lines, [Mark("", passes, here)] if here is not None else (), upright=passes,
         note=f"{said} N = {', '.join(f'{n:,}' for n in sorted(samples))} samples per point.",
