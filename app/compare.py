@@ -45,6 +45,7 @@ class CompareTab(Tab):
         self._results(pipe)
         self.fitted = [*self.inputs, *self.panels, self.explain, self.examples]
         self.runs: list[Any] = []
+        self._picked: dict[str, Any] = {}  # the model that each session has gone on to
         self._connect(shared)
 
     def _controls(self, pipe: Any) -> None:
@@ -121,7 +122,7 @@ class CompareTab(Tab):
         ]
 
     def _connect(self, shared: Shared) -> None:
-        outputs = [*self.panels, self.seed, shared.address]
+        outputs = [*self.panels, self.seed, self.address]
         self.run = {
             "fn": self.paint, "inputs": [shared.model, *self.inputs], "outputs": outputs,
             **QUIET, "show_progress": "minimal", "show_progress_on": self.verdict, **ONE_AT_A_TIME,
@@ -134,7 +135,7 @@ class CompareTab(Tab):
         )
         self.runs = [plain, forget.then(**self.run), pick.then(**self.run)]
         for run in self.runs:
-            shared.note_address(run)
+            self.note_address(shared, run)
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
@@ -144,30 +145,46 @@ class CompareTab(Tab):
         run["inputs"] = [shared.where, *run["inputs"]]
         arrived = event.then(**run)
         self.runs.append(arrived)
-        shared.note_address(arrived)
+        self.note_address(shared, arrived)
 
-    def connect_stop(self) -> None:
+    def connect_stop(self, shared: Shared) -> None:
         """Let Stop end every run that has been connected."""
-        self.stop.click(
+        halted = self.stop.click(
             present.stopped, self.verdict, self.verdict, cancels=self.runs, queue=False,
             show_progress="hidden", api_visibility="private",
         )
+        self.note_address(shared, halted)
+
+    def pick(self, visitor: gr.Request | None, model: Any) -> None:
+        """Note that a visitor has gone on to another model: what paints with the last one ends."""
+        if visitor is not None:
+            self._picked[visitor.session_hash] = model
+
+    def leave(self, visitor: gr.Request) -> None:
+        """Forget a visitor who has closed the page."""
+        self._picked.pop(visitor.session_hash, None)
+
+    def _is_gone(self, visitor: gr.Request | None, model: Any) -> bool:
+        return visitor is not None and self._picked.get(visitor.session_hash, model) != model
 
     def example(self, model: Any, index: Any) -> list[Any]:
         """Class, images and seed of an example."""
         samples = _examples(self.models.get(model).pipe)
         return samples[whole("The example", index, 0, len(samples) - 1)]
 
-    def paint_in_front(self, where: Any, *values: Any) -> Iterator[tuple]:
+    def paint_in_front(self, visitor: gr.Request, where: Any, *values: Any) -> Iterator[tuple]:
         """`paint`, if this tab is in front."""
         if where != self.id:
             yield (gr.skip(),) * len(self.run["outputs"])
             return
-        yield from self.paint(*values)
+        yield from self.paint(visitor, *values)
 
-    def paint(self, model: Any, *values: Any) -> Iterator[tuple]:
+    def paint(self, visitor: gr.Request, model: Any, *values: Any) -> Iterator[tuple]:
         """Verdict, panels, bars, footnote, overlay and archive as they come, the seed that was
-        used, and the address."""
+        used, and the address; until the visitor picks another model."""
+        if self._is_gone(visitor, model):
+            yield (gr.skip(),) * len(self.run["outputs"])
+            return
         samplers = self.models.get(model)
         pipe = samplers.pipe
         request = read_request(pipe, *values)
@@ -175,6 +192,8 @@ class CompareTab(Tab):
         nothing = present.overlay(None, None, [])
         drawn = None  # the one-step run whose panel is on the page already
         for one, teacher in both(samplers, request):
+            if self._is_gone(visitor, model):
+                return
             fresh, done = one is not drawn, teacher is not None and teacher.done
             yield (
                 present.verdict(one, teacher) if fresh or done else gr.skip(),
@@ -187,8 +206,8 @@ class CompareTab(Tab):
                 else nothing if fresh else gr.skip(),
                 self._archive(samplers, request, one, teacher) if done
                 else gr.DownloadButton(interactive=False) if fresh else gr.skip(),
-                request.seed,
-                query,
+                request.seed if drawn is None else gr.skip(),  # another may be typed meanwhile
+                query if drawn is None else gr.skip(),
             )
             drawn = one
 

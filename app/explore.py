@@ -9,7 +9,7 @@ import numpy as np
 from app import present
 from app.address import View, address
 from app.handlers import plain_errors
-from app.picture import animation, keep_bytes
+from app.picture import animation, keep_bytes, still
 from app.requests import MAX_SEED, number, read_class, read_seed
 from app.runs import Run
 from app.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
@@ -42,7 +42,7 @@ class ExploreTab(Tab):
         flush = {"elem_classes": "dd2-flush"}
         self.stage = gr.HTML(_blank(pipe), elem_id="stage", **flush)
         self.place = gr.Slider(
-            0, 1, value=0.5, step=0.01, label="Place between the two", elem_id="place"
+            0, 1, value=0.5, step=0.01, label="Place between the two", elem_id="place", buttons=[]
         )
         with gr.Row():
             grid = gr.Button("Morph grid", min_width=140, elem_id="morph")
@@ -54,7 +54,7 @@ class ExploreTab(Tab):
         self.fitted = [self.name, self.start, self.end, self.place, self.stage, self.sheet,
                        self.download]
         self.inputs = [shared.model, self.name, self.start, self.end, self.place]
-        self.outputs = [self.stage, shared.address]
+        self.outputs = [self.stage, self.address]
         self._connect(shared, grid, gif)
 
     def _connect(self, shared: Shared, grid: gr.Button, gif: gr.Button) -> None:
@@ -62,7 +62,7 @@ class ExploreTab(Tab):
         events = [self.place.input(**live), self.name.input(**live), self.start.input(**live),
                   self.end.input(**live)]
         for event in events:
-            shared.note_address(event)
+            self.note_address(shared, event)
         slow = {"inputs": self.inputs[:4], **QUIET, "show_progress": "minimal", **ONE_AT_A_TIME}
         grid.click(self.morph, outputs=self.sheet, **slow)
         gif.click(self.animate, outputs=[self.sheet, self.download], **slow)
@@ -85,7 +85,7 @@ class ExploreTab(Tab):
         arrived = event.then(
             self.paint_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
         )
-        shared.note_address(arrived)
+        self.note_address(shared, arrived)
 
     def paint_in_front(self, where: Any, *values: Any) -> tuple:
         """`paint`, if this tab is in front."""
@@ -139,8 +139,10 @@ class ExploreTab(Tab):
         data = animation(run.images)
         path = keep_bytes(data, f"morph-{seeds[0]}-{seeds[1]}.gif")
         text = html.escape(f"{name}, morphing from seed {seeds[0]} to {seeds[1]} and back")
+        first = present.as_uri(still(run.images[0]), "png")
         shown = _sheet(
-            f'<img class="dd2-gif" alt="{text}" src="{present.as_uri(data, "gif")}">',
+            f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{first}">'
+            f'<img class="dd2-gif" alt="{text}" src="{present.as_uri(data, "gif")}"></picture>',
             f"{FRAMES} images in one pass, {present.duration(run.seconds)}.",
         )
         return shown, gr.DownloadButton(value=path, interactive=True)

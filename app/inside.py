@@ -39,10 +39,12 @@ class InsideTab(Tab):
             self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
         with gr.Row(elem_classes="dd2-controls"):
             self.token = gr.Slider(
-                1, tokens, value=tokens // 2, step=1, label="Token", elem_id="token"
+                1, tokens, value=tokens // 2, step=1, label="Token", elem_id="token",
+                buttons=[],
             )
             self.time = gr.Slider(
-                0.02, 0.98, value=0.5, step=0.02, label="t, the share of noise", elem_id="time"
+                0.02, 0.98, value=0.5, step=0.02, label="t, the share of noise", elem_id="time",
+                buttons=[],
             )
         flush = {"elem_classes": "dd2-flush"}
         self.shown = gr.HTML(_blank(), elem_id="inside", **flush)
@@ -50,11 +52,11 @@ class InsideTab(Tab):
         self.training = gr.HTML(_training(pipe), elem_id="training", **flush)
         self.fitted = [self.name, self.seed, self.token, self.time, self.training]
         self.inputs = [shared.model, self.name, self.seed, self.token, self.time]
-        self.outputs = [self.shown, shared.address]
+        self.outputs = [self.shown, self.address]
         live = {"fn": self.show, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
         for event in (self.name.input(**live), self.seed.input(**live),
                       self.token.input(**live), self.time.input(**live)):
-            shared.note_address(event)
+            self.note_address(shared, event)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
@@ -73,7 +75,7 @@ class InsideTab(Tab):
         arrived = event.then(
             self.show_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
         )
-        shared.note_address(arrived)
+        self.note_address(shared, arrived)
 
     def show_in_front(self, where: Any, *values: Any) -> tuple:
         """`show`, if this tab is in front."""

@@ -1,5 +1,6 @@
 """The frame of the page: heading, model picker, tabs, and the endpoints for programs."""
 
+import html
 from typing import Any
 
 import gradio as gr
@@ -70,22 +71,24 @@ def _connect(
 ) -> None:
     """What happens when the page opens, when another model is picked, and at another tab."""
     fitted = [component for tab in tabs for component in tab.fitted]
+    front = next(tab for tab in tabs if isinstance(tab, CompareTab))
     outputs = [shared.model, shared.where, strip, head, *fitted]
 
     def open_view(search: Any) -> list[Any]:
         view = View(search)
         return _fit(models, tabs, view, view.choice("model", models.names, models.names[0]), True)
 
-    def pick_model(model: Any, search: Any) -> list[Any]:
+    def pick_model(visitor: gr.Request, model: Any, search: Any, *_: Any) -> list[Any]:
+        front.pick(visitor, model)
         # What the visitor has chosen stays, but for the settings of the other teacher.
         return _fit(models, tabs, View(search).without(*SETTINGS), model, False)
 
     opened = page.load(  # through the queue, which alone carries warnings to the visitor
-        open_view, shared.address, outputs, js="() => dd2.search", **QUIET, concurrency_limit=None
+        open_view, shared.search, outputs, js="() => dd2.open()", **QUIET, concurrency_limit=None
     )
     picked = shared.model.input(
-        pick_model, [shared.model, shared.address], outputs,
-        js="model => [model, location.search]", **QUIET, queue=False,
+        pick_model, [shared.model, shared.search, front.address, shared.where], outputs,
+        js="(model, _, running, where) => dd2.pick(model, running, where)", **QUIET, queue=False,
     )
     for event in (opened, picked):
         for tab in tabs:
@@ -97,9 +100,8 @@ def _connect(
         )
         if tab.id != FRONT:  # the front's comparison stays; a new one is a click away
             tab.arrive(there, shared)
-    for tab in tabs:
-        if isinstance(tab, CompareTab):
-            tab.connect_stop()
+    front.connect_stop(shared)
+    page.unload(front.leave)
 
 
 def _fit(models: Models, tabs: list[Tab], view: View, model: Any, complain: bool) -> list[Any]:
@@ -108,7 +110,7 @@ def _fit(models: Models, tabs: list[Tab], view: View, model: Any, complain: bool
     where = view.choice("tab", [tab.id for tab in tabs], FRONT)
     values = [value for tab in tabs for value in tab.fit(pipe, view)]
     for complaint in dict.fromkeys(view.complaints) if complain else ():
-        gr.Warning(complaint)
+        gr.Warning(html.escape(complaint))  # a toast shows HTML
     return [model, where, gr.Tabs(selected=where), _head(pipe), *values]
 
 

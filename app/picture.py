@@ -5,9 +5,12 @@ same image comes back: each message of `/compare` repeats the one-step images, a
 with one seed get the same ones. Whoever is downloading at that moment would get half a file.
 """
 
+import contextlib
 import io
 import json
 import tempfile
+import threading
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ from PIL import Image
 
 ANIMATION = 224  # least side of an animation, in pixels
 FRAME_MS = 70
+EVERY = 600.0  # seconds, between two looks for empty folders
+_KEEPING = threading.Lock()
+_tidied = -EVERY  # when they were last looked for
 
 
 def picture(image: np.ndarray) -> Image.Image:
@@ -35,10 +41,23 @@ def keep(image: Image.Image) -> str:
 
 def keep_bytes(data: bytes, name: str) -> str:
     """Path of a file of that content and name in Gradio's cache."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _KEEPING:
         path = Path(folder, name)
         path.write_bytes(data)
+        _tidy(Path(get_upload_folder()))
         return save_file_to_cache(path, get_upload_folder())
+
+
+def _tidy(cache: Path) -> None:
+    """Remove folders that have long been empty: Gradio deletes old files and leaves those."""
+    global _tidied
+    if time.monotonic() - _tidied < EVERY or not cache.is_dir():
+        return
+    _tidied = time.monotonic()
+    for folder in cache.iterdir():
+        with contextlib.suppress(OSError):  # it is a file, or not empty
+            if time.time() - folder.stat().st_mtime > EVERY:
+                folder.rmdir()
 
 
 def archive(groups: dict[str, np.ndarray], names: list[str], numbers: dict[str, Any]) -> bytes:
@@ -61,12 +80,23 @@ def _add(bundle: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 def animation(images: np.ndarray) -> bytes:
     """A GIF that goes through the images (n, H, W, C) and back, for ever."""
-    factor = max(1, -(-ANIMATION // min(images.shape[1:3])))
-    size = (images.shape[2] * factor, images.shape[1] * factor)
-    frames = [picture(i).resize(size, Image.Resampling.NEAREST) for i in images]
+    frames = [_enlarged(i) for i in images]
     frames += frames[-2:0:-1]
     data = io.BytesIO()
     frames[0].save(
         data, "gif", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0
     )
     return data.getvalue()
+
+
+def still(image: np.ndarray) -> bytes:
+    """A PNG of one image (H, W, C), as large as in an animation."""
+    data = io.BytesIO()
+    _enlarged(image).save(data, "png")
+    return data.getvalue()
+
+
+def _enlarged(image: np.ndarray) -> Image.Image:
+    factor = max(1, -(-ANIMATION // min(image.shape[:2])))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    return picture(image).resize(size, Image.Resampling.NEAREST)

@@ -191,7 +191,7 @@ def stopped(shown: str) -> str:
 
 def _verdict(look: str, head: str, note: str) -> str:
     return (
-        f'<div class="dd2-verdict {look}" role="status"><p class="dd2-ratio">{head}</p>'
+        f'<div class="dd2-verdict {look}"><p class="dd2-ratio">{head}</p>'
         f"<p>{note}</p></div>"
     )
 

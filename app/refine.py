@@ -36,7 +36,8 @@ class RefineTab(Tab):
             )
             self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
         self.passes = gr.Slider(
-            1, pipe.teacher.num_steps, value=1, step=1, label="Passes", elem_id="passes"
+            1, pipe.teacher.num_steps, value=1, step=1, label="Passes", elem_id="passes",
+            buttons=[],
         )
         flush = {"elem_classes": "dd2-flush"}
         with gr.Row(equal_height=True):
@@ -47,10 +48,10 @@ class RefineTab(Tab):
                 self.curve = gr.HTML(_curve(pipe, 1), elem_id="curve", **flush)
         self.fitted = [self.name, self.seed, self.passes, self.panel, self.curve]
         self.inputs = [shared.model, self.name, self.seed, self.passes]
-        self.outputs = [self.panel, self.curve, shared.address]
+        self.outputs = [self.panel, self.curve, self.address]
         live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
         for event in (self.name.input(**live), self.seed.input(**live), self.passes.input(**live)):
-            shared.note_address(event)
+            self.note_address(shared, event)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
@@ -69,7 +70,7 @@ class RefineTab(Tab):
         arrived = event.then(
             self.paint_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
         )
-        shared.note_address(arrived)
+        self.note_address(shared, arrived)
 
     def paint_in_front(self, where: Any, *values: Any) -> tuple:
         """`paint`, if this tab is in front."""

@@ -20,13 +20,14 @@ the other rows and with no other paper's numbers. Only rows with an IS (Inceptio
 Inception's features. Fewer than 10,000 samples, of those fewer than 50,000, make an estimate.
 """
 NONE = "no grids"
-SECTIONS: tuple[tuple[str, Callable[[Path], str]], ...] = (
-    ("Quality", tables.quality_table),
-    ("Speed", tables.speed_table),
-    ("One step, then the teacher from a step on", tables.refine_table),
-    ("The teacher by guidance scale", tables.guidance_table),
-    ("What training took", lambda results: tables.training_table(results.parent / "logs")),
-    ("Estimates along the way", tables.tried_table),
+# Heading, table, and the kinds of results in it.
+SECTIONS: tuple[tuple[str, Callable[[Path], str], tuple[str, ...]], ...] = (
+    ("Quality", tables.quality_table, ("quality", "guidance")),
+    ("Speed", tables.speed_table, ("speed",)),
+    ("One step, then the teacher from a step on", tables.refine_table, ("refine",)),
+    ("The teacher by guidance scale", tables.guidance_table, ("guidance",)),
+    ("What training took", lambda results: tables.training_table(results.parent / "logs"), ()),
+    ("Estimates along the way", tables.tried_table, ("tried",)),
 )
 
 
@@ -62,12 +63,12 @@ class ResultsTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
-        outputs = [self.tables, *self.grids, shared.address]
+        outputs = [self.tables, *self.grids, self.address]
         arrived = event.then(
             self.show_in_front, [shared.where, shared.model, *self.names], outputs, **QUIET,
             queue=False,
         )
-        shared.note_address(arrived)
+        self.note_address(shared, arrived)
 
     def show_in_front(self, where: Any, model: Any, *names: Any) -> tuple:
         """Tables, both grids and the address, if this tab is in front."""
@@ -99,21 +100,29 @@ def tables_of(pipe: Any) -> str:
     results = measured.results_of(pipe)
     if results is None:
         return '<p class="dd2-note">No measurements lie beside this model.</p>'
-    made = [(title, _made(table, results)) for title, table in SECTIONS]
-    parts = [f"<h3>{title}</h3>{measured.as_html(text, title)}" for title, text in made if text]
-    commands = _made(tables.commands, results).strip("`").strip()
-    if commands:
-        parts.append(
-            "<details><summary>The commands that made these numbers</summary>"
-            f'<pre tabindex="0">{html.escape(commands)}</pre></details>'
-        )
+    parts = []
+    for title, table, kinds in SECTIONS:
+        text = _made(table, results)
+        if text:
+            made_by = _made(tables.commands, results, *kinds) if kinds else (
+                f"python -m train.all preset={pipe.name}")
+            parts.append(f"<h3>{title}</h3>{measured.as_html(text, title)}{_folded(made_by)}")
     return "".join(parts)
 
 
-def _made(make: Callable[[Path], str], results: Path) -> str:
+def _folded(commands: str) -> str:
+    """Commands, to be unfolded."""
+    lines = html.escape(commands.strip("`").strip())
+    return (
+        "<details><summary>Made by</summary>"
+        f'<pre tabindex="0">{lines}</pre></details>' if lines else ""
+    )
+
+
+def _made(make: Callable[..., str], results: Path, *more: str) -> str:
     """What `make` makes of the files; nothing if one is of another version, or half written."""
     try:
-        return make(results)
+        return make(results, *more)
     except (DD2Error, KeyError, IndexError, TypeError, ValueError):
         return ""
 

@@ -16,13 +16,14 @@ import torch
 
 from app.requests import Request
 from app.token_score import examine
-from app.turns import turn
+from app.turns import THREADS, turn
 from app.zero import on_gpu
 from dd2core.latents import slerp
 
 FRAMES = 25  # previews of one teacher run: more would spend more time drawing than sampling
 REPEATS = 5  # of a one-step run, at most
-QUICK = 1.0  # seconds; what takes longer is timed once, disturbances do not show in it
+QUICK = 1.0  # seconds; a one-step run that takes longer is timed once
+UNSEEN = 5.0  # seconds; a teacher that takes longer is not run again without its audience
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ class Samplers:
     def _one_step_median(self, request: Request) -> Run:
         """The generator: all tokens in one pass. A few milliseconds are easily disturbed, so a
         fast run is repeated, and the median one returned; the images are the same each time."""
-        self._one_step(request)  # not counted: wakes the caches
-        runs = [self._one_step(request)]
+        first = self._one_step(request)
+        if first.seconds > QUICK:
+            return first
+        runs = [self._one_step(request)]  # the first woke the caches
         while len(runs) < REPEATS and sum(run.wall_seconds for run in runs) < QUICK:
             runs.append(self._one_step(request))
         return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
@@ -101,20 +104,20 @@ class Samplers:
             if start is None:  # the pipeline warms up before its first part: count from there
                 start = time.perf_counter() - part.seconds - part.decode_seconds
             run = _run(part, part.step, part.steps, time.perf_counter() - start)
-            if run.done and frames > 1 and run.model_seconds < QUICK:
+            if run.done and frames > 1 and run.model_seconds < UNSEEN:
                 run = self._without_audience(run, setup)
             yield run
 
     def _without_audience(self, run: Run, setup: dict[str, Any]) -> Run:
-        """A fast teacher's times, read again with no previews drawn and sent in between: those
-        slow its steps down, by half and more, which would flatter the one-step model."""
+        """A teacher's times, read again with no previews drawn and sent in between: those slow
+        the steps of a small model down, by half and more, which would flatter the other one."""
         with turn():
             sample = self.pipe.sample_teacher(**setup)
         return replace(run, model_seconds=sample.seconds, decode_seconds=sample.decode_seconds)
 
     def _refine(self, request: Request, start: int) -> Run:
         """One step, then the teacher from step `start` on."""
-        with turn():
+        with turn(live=True):
             since = time.perf_counter()
             sample = self.pipe.refine(
                 request.labels, seed=request.seed, start=start, **request.settings
@@ -124,7 +127,7 @@ class Samplers:
     def _morph(self, labels: list[int], seed_a: int, seed_b: int, places: list[float]) -> Run:
         """One-step images on the way between the latents of two seeds, one label and one place
         in [0, 1] each, all in one pass."""
-        with turn():
+        with turn(live=True):
             since = time.perf_counter()
             ends = (self.pipe.latents(1, seed) for seed in (seed_a, seed_b))
             way = torch.tensor(places, device=self.pipe.device)
@@ -156,7 +159,7 @@ def machine(pipe: Any) -> dict[str, str | int]:
         "model": pipe.name,
         "device": f"{device.type}{gpu}",
         "dtype": str(pipe.teacher.codebook.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
+        "threads": THREADS,
     }
 
 

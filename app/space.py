@@ -22,6 +22,7 @@ from pathlib import Path
 import gradio
 
 from dd2core import DD2Error
+from dd2core.folder import resolve
 
 ROOT = Path(__file__).parent.parent
 FILES = ("app.py", "LICENSE", "NOTICE.md", "CITATION.cff")
@@ -138,6 +139,8 @@ def check(out: Path, model: str = "") -> str:
     """
     from gradio_client import Client
 
+    if model:
+        resolve(model)  # fetched now: offline, the Space finds it where it is kept
     with _served(out, model) as url:
         _, numbers = Client(url, verbose=False).predict(count=1, api_name="/generate")
     return f"It starts offline and paints with {numbers['model']} on {numbers['device']}."

@@ -23,7 +23,7 @@ class Shared:
     Attributes:
         model: the picker.
         where: id of the tab in front, hidden.
-        address: query of the current view, hidden; `page.js` takes it from there.
+        search: query with which the page was opened, hidden.
     """
 
     def __init__(self, models: Models) -> None:
@@ -33,12 +33,7 @@ class Shared:
             elem_id="model", min_width=200, scale=0,
         )
         self.where = gr.Textbox("compare", visible=False, label="Tab")
-        self.address = gr.Textbox("", visible=False, label="Address")
-
-    def note_address(self, event: Any) -> Any:
-        """After `event`, put the address of the view into the browser's bar."""
-        write = "query => { dd2.address(query); }"
-        return event.success(None, self.address, None, js=write, api_visibility="private")
+        self.search = gr.Textbox("", visible=False, label="Address")
 
 
 class Tab:
@@ -47,6 +42,7 @@ class Tab:
     Attributes:
         id, title: of the tab.
         fitted: components whose range or content depends on the model.
+        address: query of the tab's view, hidden; `page.js` takes it from there.
     """
 
     id: str
@@ -55,6 +51,7 @@ class Tab:
     def __init__(self, models: Models) -> None:
         self.models = models
         self.fitted: list[Any] = []
+        self.address = gr.Textbox("", visible=False, label="Address")
 
     def build(self, shared: Shared) -> None:
         """Make the components, inside the tab, and connect them."""
@@ -67,3 +64,10 @@ class Tab:
     def arrive(self, event: Any, shared: Shared) -> None:
         """Fill the tab after `event`, if it is in front."""
         raise NotImplementedError
+
+    def note_address(self, shared: Shared, event: Any) -> Any:
+        """After `event`, keep the address of the view, in the browser's bar if it is in front."""
+        write = "(query, where) => { dd2.address(query, where); }"
+        return event.success(
+            None, [self.address, shared.where], None, js=write, api_visibility="private"
+        )

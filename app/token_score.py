@@ -38,7 +38,7 @@ class Token:
 def examine(pipe: Any, label: int, seed: int, place: int, time: float) -> Token:
     """Noise token `place` of the one-step image of (label, seed) at every time, and denoise it."""
     teacher = pipe.teacher
-    with turn():
+    with turn(live=True):
         sample = pipe.sample_one_step([label], seed=seed)
         tokens, y = sample.tokens, torch.tensor([label], device=pipe.device)
         s = pipe.sampling
@@ -77,7 +77,7 @@ def _plane(codebook: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """The two directions (C, 2) in which codes weighted by p spread most."""
     away = codebook - p @ codebook  # (V, C)
     spread = (away * p[:, None]).T @ away  # (C, C)
-    return torch.linalg.eigh(spread.double().cpu())[1][:, [-1, -2]].to(codebook)
+    return torch.linalg.eigh(spread.cpu().double())[1][:, [-1, -2]].to(codebook)
 
 
 def covered(spans: list[tuple[int, int]], place: int) -> tuple[float, float, float] | None:

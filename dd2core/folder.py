@@ -27,6 +27,7 @@ from dd2core.teacher import Teacher
 
 ASSETS = Path(__file__).parent.parent / "assets"
 FORMAT = 1
+PATTERNS = ("*.json", "*.jsonl", "*.safetensors", "*.png")  # of a hub repository; logs, grids too
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,7 @@ def resolve(name: str, revision: str | None = None) -> Path:
     if Path(name).expanduser().is_dir():
         raise DD2Error(f"{name} holds no config.json: it is not a model folder.")
     if is_hub_id(name):
-        return download(*split_revision(name, revision), ["*.json", "*.safetensors"])
+        return download(*split_revision(name, revision), PATTERNS)
     known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/config.json"))) or "none yet"
     raise DD2Error(
         f"There is no model {name!r}: name a shipped preset ({known}), a model folder, or a hub "

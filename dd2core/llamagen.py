@@ -198,8 +198,8 @@ class LlamaGenBackbone(nn.Module):
         self.code_input = nn.Linear(self.cfg.code_dim, self.width).to(self.codebook.device)
         if not self.codebook.is_meta:  # meta tensors have no values to fit
             ones = torch.ones_like(self.codebook[:, :1])
-            x = torch.cat([self.codebook, ones], 1).double().cpu()
-            table = self.token_table.weight.detach().double().cpu()
+            x = torch.cat([self.codebook, ones], 1).cpu().double()
+            table = self.token_table.weight.detach().cpu().double()
             solution = torch.linalg.lstsq(x, table).solution
             with torch.no_grad():
                 self.code_input.weight.copy_(solution[:-1].T)

@@ -208,8 +208,8 @@ class Pipeline:
             for _ in self.teacher.steps(y, *settings, noise, prefix, start):
                 pass
 
-        threads = self._suited(("teacher", len(y), self.teacher.is_guided(settings[0]), start),
-                               warm_up)
+        kind = ("teacher", len(y), self.teacher.is_guided(settings[0]))
+        threads = self._suited((*kind, start), warm_up, (*kind, 0))
         steps, decode_seconds = self.teacher.num_steps, 0.0
         walk = self.teacher.steps(y, *settings, noise, prefix, start)
         for step in range(start, steps):
@@ -244,9 +244,14 @@ class Pipeline:
             synchronise(self.device)
             return result, time.perf_counter() - since
 
-    def _suited(self, key: tuple, run) -> int:
-        """The count of threads for `run`, found at the first call of a shape, untimed."""
-        if key not in self._threads:
+    def _suited(self, key: tuple, run, like: tuple = ()) -> int:
+        """The count of threads for `run`, found at the first call of a shape, untimed; that of
+        the shape `like`, if it is known, after one call."""
+        if key not in self._threads and like in self._threads:
+            with cpu_threads(self._threads[like]):
+                run()
+            self._threads[key] = self._threads[like]
+        elif key not in self._threads:
             self._threads[key] = best_threads(run, self.device)
         return self._threads[key]
 

@@ -173,10 +173,18 @@ def speed_table(results: Path) -> str:
     return "\n".join(rows)
 
 
-def commands(results: Path) -> str:
-    """The commands that made the numbers, as a code block."""
+def kind(stem: str) -> str:
+    """Which table a result belongs to, by the name of its file: quality, guidance, refine, speed
+    or tried."""
+    prefixes = {"benchmark": "speed", "refine": "refine", "try": "tried"}
+    return "guidance" if stem.startswith("teacher-cfg") else prefixes.get(
+        stem.partition("-")[0], "quality")
+
+
+def commands(results: Path, *kinds: str) -> str:
+    """The commands that made the numbers of some kinds, as a code block."""
     files = sorted(results.glob("*.json"), key=order)
-    found = [read_json(p) for p in files if not p.stem.startswith("try-")]
+    found = [read_json(p) for p in files if kind(p.stem) in kinds]
     return "\n".join(["```", *dict.fromkeys(r["command"] for r in found if "command" in r), "```"])
 
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client
@@ -198,7 +199,7 @@ def test_numbers_that_are_none_get_one_sentence(url, number, place, capfd):
         event = json.load(urllib.request.urlopen(post))["event_id"]
         answer = urllib.request.urlopen(f"{url}/gradio_api/call/compare/{event}").read().decode()
     except urllib.error.HTTPError as error:  # the web server may refuse what is no JSON
-        assert 400 <= error.code < 500
+        assert error.code in (400, 422)
         return
     assert "event: error" in answer
     assert is_one_sentence(json.loads(answer.split("data: ")[1])["error"])
@@ -237,9 +238,9 @@ def test_the_endpoints_are_documented_and_every_argument_is_optional(client):
         assert [p["parameter_name"] for p in endpoint["parameters"]] == expected[name]
 
 
-def test_long_runs_queue_up_in_one_line(pipe):
-    """Page and programs together, so that memory stays flat."""
-    fns = [fn for fn in build_page(Models.of(pipe)).fns.values() if fn.queue and fn.fn]
+def test_long_runs_queue_up_in_one_line(pipe):  # page and programs, so that memory stays flat
+    fns = [fn for fn in build_page(Models.of(pipe)).fns.values() if fn.queue and fn.fn
+           and fn.targets[0][1] != "unload"]  # which never waits
     free = [fn.fn.__name__ for fn in fns if fn.concurrency_limit is None]
     assert free == ["open_view"]  # paints nothing
     lines = {(fn.concurrency_id, fn.concurrency_limit) for fn in fns if fn.concurrency_limit}
@@ -248,13 +249,12 @@ def test_long_runs_queue_up_in_one_line(pipe):
 
 def test_the_page_shows_every_name_as_text_and_writes_the_seed_back(pipe):
     tab = CompareTab(Models.of(pipe))
-    parts = list(tab.paint(None, "All classes", 4, None, None, None, None, None))
-    seeds = {part[-2] for part in parts}
-    assert len(seeds) == 1 and 0 <= (seed := seeds.pop()) <= MAX_SEED
-    assert f"seed={seed}" in parts[-1][-1]  # the address of this view
+    parts = list(tab.paint(None, None, "All classes", 4, None, None, None, None, None))
+    assert 0 <= (seed := parts[0][-2]) <= MAX_SEED and f"seed={seed}" in parts[0][-1]
+    assert all(part[-2:] == (gr.skip(), gr.skip()) for part in parts[1:])  # typing is left alone
     assert "dd2-done" in parts[-1][0] and "×" in parts[-1][0]
-    images = pipe.sample_one_step([0], seed=0).images
-    shown = present.tiles(images, ['<img src=x onerror="alert(1)">'], "one step")
+    image = pipe.sample_one_step([0]).images
+    shown = present.tiles(image, ['<img src=x onerror="alert(1)">'], "one step")
     assert shown.count("<img") == 1 and "&lt;img src=x" in shown
 
 

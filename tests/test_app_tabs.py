@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import shutil
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app import measured, present
+from app import measured, picture, present
 from app.address import View, address
 from app.charts import Axes, Chart, Line, Mark, around, draw, ticks
 from app.compare import CompareTab
@@ -84,8 +86,7 @@ def test_every_tab_fits_every_model(models):
         for kind in (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab):
             tab = kind(models)
             shared = SimpleNamespace(
-                model=gr.Dropdown(models.names), where=gr.Textbox(), address=gr.Textbox(),
-                note_address=lambda event: event,
+                model=gr.Dropdown(models.names), where=gr.Textbox(), search=gr.Textbox()
             )
             tab.build(shared)
             for name in models.names:
@@ -158,6 +159,23 @@ def test_an_animation_goes_there_and_back_at_the_speed_of_sight():
     images = np.zeros((5, 28, 28, 1), np.uint8) + np.arange(5, dtype=np.uint8)[:, None, None, None]
     gif = Image.open(io.BytesIO(animation(images * 50)))
     assert gif.n_frames == 8 and min(gif.size) >= 224 and gif.info["loop"] == 0
+
+
+def test_empty_folders_of_the_cache_go(tmp_path, monkeypatch):
+    """Gradio deletes the files of an hour ago and leaves their folders."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(picture, "_tidied", -picture.EVERY)
+    old, new, full = (tmp_path / name for name in ("old", "new", "full"))
+    for folder in (old, new, full):
+        folder.mkdir()
+    (full / "image.png").write_bytes(b"")
+    for folder in (old, full):
+        os.utime(folder, (0, 0))
+    kept = Path(picture.keep_bytes(b"1", "a.txt"))
+    assert kept.read_bytes() == b"1" and not old.exists() and new.exists() and full.exists()
+    os.utime(new, (0, 0))
+    picture.keep_bytes(b"2", "a.txt")
+    assert new.exists()  # looked at again in ten minutes
 
 
 def test_the_archive_holds_every_image_and_the_numbers():

@@ -2,151 +2,18 @@
 
 import os
 import re
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from dd2core import Pipeline
-from tests import tiny_var
-from tests.app_helpers import demo_pipe, serve
+from tests.browser_helpers import images, is_tidy, keep, source, step, top
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = "/usr/bin/chromium"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-ARTIFACTS = Path(__file__).parent / "artifacts"
-
-
-def unavailable(reason: str) -> None:
-    """Skip, unless whoever runs the tests insists on a browser."""
-    if os.environ.get("DD2_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"DD2_REQUIRE_BROWSER=1, but {reason}")
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        unavailable("playwright is not installed")
-    if not os.access(CHROMIUM, os.X_OK):
-        unavailable(f"there is no {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-class SlowTeacher:
-    """The pipeline, with a teacher that is slow enough to be watched and stopped on request."""
-
-    def __init__(self, pipe):
-        self.pipe, self.pause = pipe, 0.0
-
-    def __getattr__(self, name):
-        return getattr(self.pipe, name)
-
-    def stream_teacher(self, *arguments, **options):
-        for part in self.pipe.stream_teacher(*arguments, **options):
-            yield part
-            time.sleep(self.pause)
-
-
-@pytest.fixture(scope="module")
-def pipe():
-    return SlowTeacher(demo_pipe())
-
-
-@pytest.fixture(scope="module")
-def url(pipe):
-    with serve(pipe, Pipeline(tiny_var.model())) as address:
-        yield address
-
-
-@pytest.fixture
-def slow(pipe):
-    pipe.pause = 0.15
-    yield
-    pipe.pause = 0.0
-
-
-@pytest.fixture
-def visit(browser, url):
-    """Opens the page; at the end no visit may have seen an error or called another host."""
-    visits = []
-
-    def open_page(query: str = "", width: int = 1280, mode: str = "light"):
-        tab = browser.new_page(viewport={"width": width, "height": 900 if width > 500 else 740})
-        tab.set_default_timeout(120_000)
-        seen = SimpleNamespace(tab=tab, trouble=[])
-        visits.append(seen)
-        tab.on("console", lambda m: m.type == "error" and seen.trouble.append(m.text))
-        tab.on("pageerror", lambda error: seen.trouble.append(str(error)))
-        tab.on("request", lambda r: is_foreign(r.url) and seen.trouble.append(r.url))
-        tab.goto(f"{url}/?__theme={mode}&{query}")
-        tab.wait_for_selector("#tabs")
-        return tab
-
-    yield open_page
-    for seen in visits:
-        seen.tab.close()
-        assert not seen.trouble
-
-
-def is_foreign(address: str) -> bool:
-    return not re.match(r"(data|blob):|(http|ws)://127\.0\.0\.1[:/]", address)
-
-
-def top(tab, selector: str) -> float:
-    return tab.evaluate(
-        "s => document.querySelector(s).getBoundingClientRect().top + scrollY", selector
-    )
-
-
-def images(tab, panel: str) -> list[dict]:
-    """Text and true width of each painted image of a panel."""
-    return tab.eval_on_selector_all(
-        f"{panel} img", "all => all.map(i => ({text: i.alt, width: i.naturalWidth}))"
-    )
-
-
-def source(tab, panel: str) -> str:
-    """The first image of a panel."""
-    return tab.eval_on_selector(f"{panel} img", "i => i.src")
-
-
-def step(tab) -> int:
-    """How far the teacher's panel says it is."""
-    return int(tab.inner_text("#teacher small").split()[0])
-
-
-def is_tidy(tab) -> bool:
-    """Nothing is wider than the window, and every image has a text."""
-    fits = tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    bare = "all => all.filter(i => i.offsetParent && !i.alt.trim()).length"
-    return fits and tab.eval_on_selector_all(".dd2-flush img", bare) == 0
-
-
-def keep(tab, name: str) -> None:
-    """A screenshot for a human."""
-    ARTIFACTS.mkdir(exist_ok=True)
-    tab.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
-
 
 @pytest.mark.parametrize(("width", "mode"), [(1280, "light"), (360, "dark")])
-def test_a_comparison_from_start_to_end(visit, pipe, slow, width, mode):
-    pipe.pause = 0.02  # so that the page is seen before the end
+def test_a_comparison_from_start_to_end(visit, shown_pipe, slow, width, mode):
+    shown_pipe.pause = 0.02  # so that the page is seen before the end
     tab = visit("class=Bag&count=4&seed=5", width, mode)
     tab.wait_for_selector("#one-step img")
     places = [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")]
@@ -154,13 +21,13 @@ def test_a_comparison_from_start_to_end(visit, pipe, slow, width, mode):
     assert [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")] == places  # no jump
 
     assert re.fullmatch(r"\d+(\.\d+)?×", tab.inner_text(".dd2-done b"))
-    assert step(tab) == pipe.teacher.num_steps
+    assert step(tab) == shown_pipe.teacher.num_steps
     for panel in ("#one-step", "#teacher"):
         shown = images(tab, panel)
         assert len(shown) == 4 and all("Bag" in image["text"] for image in shown)
-        assert all(image["width"] == pipe.image_size for image in shown)
+        assert all(image["width"] == shown_pipe.image_size for image in shown)
         assert "–" not in tab.inner_text(f"{panel} dl")  # every number is there
-    assert str(pipe.teacher.num_steps) in tab.inner_text("#bars")
+    assert str(shown_pipe.teacher.num_steps) in tab.inner_text("#bars")
     machine = tab.inner_text("#machine")
     assert all(word in machine for word in ("cpu", "float32", "batch of 4", "thread"))
     assert (top(tab, "#teacher") > top(tab, "#one-step")) == (width < 600)
@@ -280,7 +147,7 @@ def test_another_model_changes_classes_settings_and_labels(visit):
     tab.wait_for_function("location.search.includes('model=fashion-llamagen')")
 
 
-def test_stop_stops_the_teacher_and_the_seed_is_written_back(visit, pipe, slow):
+def test_stop_stops_the_teacher_and_the_seed_is_written_back(visit, shown_pipe, slow):
     tab = visit("seed=7")
     tab.wait_for_selector("#teacher img")
     tab.click("#stop")
@@ -288,8 +155,8 @@ def test_stop_stops_the_teacher_and_the_seed_is_written_back(visit, pipe, slow):
     tab.wait_for_timeout(500)
     halted = step(tab)
     tab.wait_for_timeout(1000)
-    assert step(tab) == halted < pipe.teacher.num_steps
-    pipe.pause = 0.0
+    assert step(tab) == halted < shown_pipe.teacher.num_steps
+    shown_pipe.pause = 0.0
     seed = tab.locator("label:has-text('Seed') input").first
     tab.click("#random")  # the next comparison runs, and Stop leaves its result alone
     tab.wait_for_selector(".dd2-done")

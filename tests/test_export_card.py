@@ -134,6 +134,9 @@ def test_an_upload_loads_again_by_its_id(run, fake_hub, capsys):
         there = load_pipeline(name, "cpu", revision)
         a, b = (p.sample_one_step([0, 1, 2], seed=3).images for p in (here, there))
         assert (a == b).all()
+    shown = [sorted(p.name for p in pipe.model.folder.rglob("*") if p.suffix in (".jsonl", ".png"))
+             for pipe in (here, there)]
+    assert shown[0] == shown[1] and "csd.jsonl" in shown[0]  # what the page shows comes along
     assert fake_hub == [("owner/name", None), ("owner/name", "v1"), ("owner/name", "v2")]
     text = (run[0] / "model" / "README.md").read_text()
     assert 'load_pipeline("owner/name")' in text

@@ -167,6 +167,23 @@ def test_the_first_call_of_a_shape_runs_once_untimed():
     assert calls == [2, 2, 2, 3, 3]
 
 
+def test_a_later_start_takes_the_count_of_the_whole_run_and_is_warmed_up_once(monkeypatch):
+    pipe, tried = Pipeline(tiny.model()), []
+    steps = pipe.teacher.num_steps
+    monkeypatch.setattr("dd2core.pipeline.best_threads",
+                        lambda run, device: tried.append(1) or 1)
+    pipe.refine([0], start=steps - 1)
+    assert len(tried) == 3  # one step, the teacher from there, decoding: nothing is known yet
+    pipe.sample_teacher([0])
+    assert len(tried) == 4
+    walks, whole = [], pipe.teacher.steps
+    monkeypatch.setattr(pipe.teacher, "steps",
+                        lambda *a, **o: walks.append(a[-1]) or whole(*a, **o))
+    for _ in range(2):
+        assert pipe.refine([0], start=steps - 2).threads == 1
+    assert len(tried) == 4 and walks == [steps - 2] * 3  # to warm up, and twice for real
+
+
 @pytest.mark.parametrize("sampler, module", [
     ("teacher", "teacher.advance"), ("one_step", "generator.generate"),
     ("refine", "teacher.advance"), ("stream", "teacher.advance"),

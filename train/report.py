@@ -44,7 +44,7 @@ def comparison(results: Path, out: Path) -> None:
 
 def section(results: Path) -> str:
     """Everything between the marker lines."""
-    parts = [quality_table(results), commands(results)]
+    parts = [quality_table(results), commands(results, "quality", "guidance", "refine", "speed")]
     parts += ["What training took (2 CPU cores, shared with other work):",
               training_table(results.parent / "logs")]
     if table := guidance_table(results):
