@@ -110,6 +110,7 @@ def test_refine_paints_at_the_chosen_number_of_passes(visit, width):
     tab.locator("#passes input[type=range]").focus()
     tab.keyboard.press("End")
     tab.wait_for_function("document.querySelector('#refined h2').innerText.startsWith('49')")
+    assert "At 49 passes: FD" in tab.inner_text("#curve")
     assert source(tab, "#refined") != first and is_tidy(tab)
     keep(tab, f"refine-{width}")
 

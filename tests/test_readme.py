@@ -21,7 +21,7 @@ def test_the_results_are_made_from_the_measured_files(preset):
     assert "AR teacher" in shown and "10,000" in shown
 
 
-@pytest.mark.parametrize("preset", ["fashion-var"])
+@pytest.mark.parametrize("preset", SHIPPED)
 def test_shipped_curves_are_measured_at_eight_settings_or_all(preset):
     folder = ROOT / "assets" / preset
     points, teacher, samples = measured.refine_curve(folder / "results")
