@@ -46,7 +46,8 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Part(Sample):
-    """A `Sample` on its way: `step` of `steps` are done, times are sums so far."""
+    """A `Sample` on its way: `step` of `steps` are done; `seconds` is the sum so far,
+    `decode_seconds` that of the finished images, 0 before."""
 
     step: int
     steps: int

@@ -1,7 +1,8 @@
 """Conditional Score Distillation: `python -m train.csd preset=fashion-llamagen` (design §4).
 
-Guidance network and generator start from the GTS network; what is kept is an average of G: the
-running one, or with `csd.average=[first,last]` the mean of the snapshots between those steps.
+The guidance network starts from the GTS network, the generator from what `csd.start` names; what is
+kept is an average of G: the running one, or with `csd.average=[first,last]` the mean of the
+snapshots between those steps.
 """
 
 from pathlib import Path

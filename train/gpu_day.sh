@@ -42,7 +42,7 @@ MARKS=$RUNS/finished
 END=$((SECONDS + $(awk "BEGIN {print int(60 * $MINUTES)}")))
 RESERVE=20  # seconds kept for copying the results
 
-usage() { sed -n '2,24p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
+usage() { sed -n '2,21p' "$0" | sed 's/^# \{0,1\}//'; exit 2; }
 
 left() { echo $((END - SECONDS - RESERVE)); }
 
@@ -86,7 +86,7 @@ stage() {  # every `|| return` hands on 3, "out of time", or the failure
     evaluate)
       for s in "${CFGS[@]}"; do
         once "evaluate-cfg-$s" train evaluate evaluate.sampler=teacher "evaluate.cfg=$s" \
-          "evaluate.n=$N" "evaluate.tag=teacher-cfg-$s" || return
+          "evaluate.n=$N" "evaluate.tag=teacher-cfg$s" || return
       done
       for s in "${SAMPLERS[@]}"; do
         once "evaluate-$s" train evaluate "evaluate.sampler=$s" "evaluate.n=$N" || return
