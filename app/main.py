@@ -10,8 +10,8 @@ import os
 import gradio as gr
 
 from app import zero
-from app.models import Models
 from app.page import build_page
+from app.serve.models import Models
 from app.theme import CSS, HEAD, THEME
 from dd2core import DD2Error, load_pipeline
 

@@ -6,15 +6,15 @@ from typing import Any
 import gradio as gr
 
 from app.address import FRONT, View
-from app.compare import FIRST_COUNT, SETTINGS, CompareTab
-from app.explore import ExploreTab
-from app.handlers import Handlers
-from app.inside import InsideTab
-from app.models import Models
-from app.refine import RefineTab
+from app.api import Handlers
 from app.requests import ALL_CLASSES, MAX_FRAMES, MAX_IMAGES, MAX_SEED, SAMPLERS
-from app.results import ResultsTab
-from app.tab import ONE_AT_A_TIME, QUIET, Shared, Tab
+from app.serve.models import Models
+from app.tabs.compare import FIRST_COUNT, SETTINGS, CompareTab
+from app.tabs.explore import ExploreTab
+from app.tabs.inside import InsideTab
+from app.tabs.refine import RefineTab
+from app.tabs.results import ResultsTab
+from app.tabs.tab import ONE_AT_A_TIME, QUIET, Shared, Tab
 
 TABS = (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab)
 

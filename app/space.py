@@ -22,7 +22,7 @@ from pathlib import Path
 import gradio
 
 from dd2core import DD2Error
-from dd2core.folder import resolve
+from dd2core.store.folder import resolve
 
 ROOT = Path(__file__).parent.parent
 FILES = ("app.py", "LICENSE", "NOTICE.md", "CITATION.cff")

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dd2core.sampling import filter_logits, invert_cdf
-from dd2core.score import full_precision, nearest_code, posterior_mean
+from dd2core.score import posterior_mean
 from dd2core.teacher import Teacher
+from dd2core.tools.numerics import full_precision, nearest_code
 
 T_END = 0.03  # DD1 integrates the ODE from t = 1 to here
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dd2core.device import synchronise
 from dd2core.errors import DD2Error
-from dd2core.folder import Model, load_folder, resolve
-from dd2core.sampling import check_settings, gaussians, uniforms
-from dd2core.threads import best_threads, cpu_threads
+from dd2core.noise import gaussians, uniforms
+from dd2core.sampling import check_settings
+from dd2core.store.folder import Model, load_folder, resolve
+from dd2core.tools.timing import best_threads, cpu_threads, synchronise
 
 MAX_IMAGES = 4096  # of one call; more is a mistake, not a batch
 
@@ -295,7 +295,7 @@ def load_pipeline(name: str, device: str = "auto", revision: str | None = None) 
     Raises:
         DD2Error: nothing of that name, or files that are missing, damaged or of another model.
     """
-    from dd2core.device import pick_device
+    from dd2core.tools.device import pick_device
 
     return Pipeline(load_folder(resolve(name, revision), pick_device(device)))
 

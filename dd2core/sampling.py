@@ -75,23 +75,3 @@ def invert_cdf(log_p: Tensor, u: Tensor) -> Tensor:
     return code.clamp_max(log_p.shape[-1] - 1)
 
 
-def sample_seeds(n: int, seed: int) -> list[int]:
-    """Seeds of the samples 0…n−1 of a run: they depend on (seed, position) alone (design §10)."""
-    # A bijective mix: neighbouring seeds and positions give unrelated streams.
-    return [(seed * 0x9E3779B97F4A7C15 + i * 0xD1B54A32D192ED03) % (2**63 - 1) for i in range(n)]
-
-
-def uniforms(n: int, length: int, seed: int) -> Tensor:
-    """Uniform numbers in [0, 1) for AR sampling, one generator per sample, shape (n, length)."""
-    rows = [torch.rand(length, generator=_source(s)) for s in sample_seeds(n, seed)]
-    return torch.stack(rows) if rows else torch.empty(0, length)
-
-
-def gaussians(n: int, length: int, dim: int, seed: int) -> Tensor:
-    """Latents ε, one generator per sample, shape (n, length, dim)."""
-    rows = [torch.randn(length, dim, generator=_source(s + 1)) for s in sample_seeds(n, seed)]
-    return torch.stack(rows) if rows else torch.empty(0, length, dim)
-
-
-def _source(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)

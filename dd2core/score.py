@@ -5,11 +5,12 @@ need no network beyond the teacher's own probabilities. Everything here is a pur
 at least float32, and is differentiable in x_t.
 """
 
-import contextlib
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from dd2core.tools.numerics import full_precision
 
 
 def posterior_mean(
@@ -78,30 +79,3 @@ def conditional_score(
     return -(x_t - (1 - t) * posterior_mean(x_t, t, log_p, codebook, chunk)) / t**2
 
 
-def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest code in Euclidean distance, at full precision (design §2).
-
-    Args:
-        x (Tensor): vectors, shape (..., C).
-        codebook (Tensor): codes, shape (V, C).
-
-    Returns:
-        Tensor: int64 indices, shape (...).
-    """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    x, codebook = x.to(dtype), codebook.to(dtype)
-    with full_precision(x.device):
-        return (x @ codebook.T - 0.5 * codebook.square().sum(-1)).argmax(-1)
-
-
-@contextlib.contextmanager
-def full_precision(device: torch.device):
-    """Autocast and TF32 off: near a border between codes TF32 moves D by 0.4 (design §2)."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32 = before

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dd2core.errors import DD2Error
 from dd2core.sampling import filter_logits, invert_cdf
-from dd2core.score import nearest_code
+from dd2core.tools.numerics import nearest_code
 
 
 def scaled_codebook(codes: Tensor) -> tuple[Tensor, float]:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dd2core.pipeline import Pipeline
-from tests import tiny, tiny_var
-from tests.app_helpers import demo_pipe, serve
-from tests.browser_helpers import ARGUMENTS, CHROMIUM, SlowTeacher, is_foreign
+from tests.support import tiny, tiny_var
+from tests.support.app_helpers import demo_pipe, serve
+from tests.support.browser_helpers import ARGUMENTS, CHROMIUM, SlowTeacher, is_foreign
 
 
 @pytest.fixture(autouse=True)

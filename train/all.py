@@ -13,8 +13,10 @@ import sys
 import time
 
 from dd2core.errors import DD2Error
-from train import base
-from train.config import Config, main, run_folder
+from train.engine import base
+from train.engine.run_folder import run_folder
+from train.settings.cli import main
+from train.settings.schema import Config
 
 STAGES = (
     "tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune", "export", "evaluate")

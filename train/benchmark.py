@@ -7,34 +7,28 @@ model is often fastest on one CPU thread and the one-step pass on all: `thread_c
 sampler the count that suits it best. Prints a table and writes `runs/NAME/benchmark.json`.
 """
 
-import os
 import shlex
-import statistics
 import sys
-import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from dd2core.checkpoint import write_json
-from dd2core.device import synchronise
 from dd2core.errors import DD2Error
+from dd2core.noise import gaussians, uniforms
 from dd2core.pipeline import Pipeline, check_count, load_pipeline
-from dd2core.sampling import gaussians, uniforms
-from dd2core.threads import cpu_threads
-from train import loop
-from train.config import Benchmark, Config, main, run_folder
-from train.data import to_uint8
+from dd2core.store.files import write_json
+from dd2core.tools.images import to_uint8
+from train.engine import loop
+from train.engine.run_folder import run_folder
 from train.evaluate import model_folder
-
-Samplers = dict[str, Callable[[], Tensor]]
-MIN_SECONDS = 0.05  # one reading lasts at least this: fast samplers are called several times
+from train.measure.flops import count_flops
+from train.measure.timing import Samplers, fastest_threads, row
+from train.measure.yardstick import yardstick
+from train.settings.cli import main
+from train.settings.schema import Benchmark, Config
 
 
 def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
@@ -68,109 +62,12 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
     return {name: _context(f, pipe.device, o.bf16) for name, f in found.items()}
 
 
-def yardstick(teacher):
-    """The tests' plain sampler with this teacher's weights; None where there is none."""
-    try:
-        from tests.yardstick import make
-    except ImportError:  # installed without the tests
-        return None
-    return make(teacher)
-
-
 def _context(f: Callable[[], Tensor], device: torch.device, bf16: bool) -> Callable[[], Tensor]:
     def call() -> Tensor:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return f()
 
     return call
-
-
-def fastest_threads(
-    found: Samplers, repeats: int, device: torch.device, counts: list[int]
-) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """`time_in_turns` on each count of CPU threads in turn; of each sampler the count with the
-    smallest median.
-
-    Returns:
-        seconds per call, one number per round, and the count of threads, both by sampler.
-    """
-    best: dict[str, list[float]] = {}
-    threads: dict[str, int] = {}
-    for count in counts or [torch.get_num_threads()]:
-        with cpu_threads(count):
-            times = time_in_turns(found, repeats, device)
-        for name, t in times.items():
-            if name not in best or statistics.median(t) < statistics.median(best[name]):
-                best[name], threads[name] = t, count
-    return best, threads
-
-
-def time_in_turns(
-    found: Samplers, repeats: int, device: torch.device, min_seconds: float = MIN_SECONDS
-) -> dict[str, list[float]]:
-    """Seconds per call of each sampler, one number per round.
-
-    Every round times every sampler once, in turn, and every other round backwards. The first calls
-    of each are not counted.
-    """
-    def reading(f: Callable[[], Tensor], calls: int) -> float:
-        synchronise(device)
-        since = time.perf_counter()
-        for _ in range(calls):
-            f()
-        synchronise(device)
-        return (time.perf_counter() - since) / calls
-
-    calls, times = {}, {name: [] for name in found}
-    for name, f in found.items():
-        reading(f, 1)
-        calls[name] = max(1, round(min_seconds / reading(f, 1)))
-    for r in range(repeats):
-        names = list(found) if r % 2 == 0 else list(reversed(found))
-        for name in names:
-            times[name].append(reading(found[name], calls[name]))
-    return times
-
-
-def row(n: int, times: dict[str, list[float]], threads: dict[str, int]) -> dict:
-    """One line of the table: milliseconds per batch of n images, and the ratios."""
-    ms = {name: 1e3 * statistics.median(t) for name, t in times.items()}
-    decode = ms["decode"]
-    return {
-        "batch": n,
-        "ms": ms,
-        "threads": threads,
-        "ms_range": {name: [1e3 * min(t), 1e3 * max(t)] for name, t in times.items()},
-        "ratio": ms["teacher"] / ms["one_step"],
-        "ratio_with_decoding": (ms["teacher"] + decode) / (ms["one_step"] + decode),
-        "teacher_over_yardstick": ms["teacher"] / ms["yardstick"] if "yardstick" in ms else None,
-    }
-
-
-def count_flops(found: Samplers) -> dict[str, int]:
-    """Floating-point operations of one call of each sampler (products and convolutions)."""
-    out = {}
-    with _countable_attention():
-        for name, f in found.items():
-            with FlopCounterMode(display=False) as counter:
-                f()
-            out[name] = counter.get_total_flops()
-    return out
-
-
-@contextmanager
-def _countable_attention():
-    """Attention as plain products, which the counter knows on every device."""
-    before = os.environ.get("DD2_ATTENTION")
-    os.environ["DD2_ATTENTION"] = "sdpa"
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        if before is None:
-            del os.environ["DD2_ATTENTION"]
-        else:
-            os.environ["DD2_ATTENTION"] = before
 
 
 def device_name(device: torch.device) -> str:

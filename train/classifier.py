@@ -7,14 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
-from train import loop
-from train.base import load_data
-from train.config import Config, main
-from train.data import Data, batch_indices, to_float
-from train.distributed import single_process
-from train.features import Classifier
+from dd2core.store.files import write_json, write_tensors
+from dd2core.tools.images import to_float
+from train.data.batches import batch_indices
+from train.data.fashion import Data
+from train.data.labels import load_data
+from train.engine import loop, optim
+from train.engine.distributed import single_process
+from train.measure.classifier import Classifier
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 class ClassifierJob:
@@ -27,7 +30,7 @@ class ClassifierJob:
         self.model = model.to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, o.ema)
         self.networks = {"model": self.model, "ema": self.ema}
-        self.optimizers = {"model": loop.adam(self.model, o)}
+        self.optimizers = {"model": optim.adam(self.model, o)}
 
     def step(self, i: int) -> dict[str, float]:
         """One step on images shifted by up to two pixels; i from 0."""
@@ -40,7 +43,7 @@ class ClassifierJob:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
             logits = self.model(images)
         loss = F.cross_entropy(logits.float(), labels)
-        loop.optimise(loss, self.model, self.optimizers["model"], o, i)
+        optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         right = (logits.argmax(-1) == labels).float().mean().item()
         return {"loss": loss.item(), "accuracy": right}

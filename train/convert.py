@@ -15,15 +15,16 @@ from pathlib import Path
 
 import torch
 
-from dd2core.checkpoint import sha256
 from dd2core.errors import DD2Error
-from dd2core.folder import Model, SamplingDefaults, save_folder
-from dd2core.hub import download, is_hub_id, split_revision
-from dd2core.official import load_llamagen, load_var, read_state, recognise, unwrap
-from dd2core.official_llamagen import SIZES
-from dd2core.official_var import PATCH_NUMS
+from dd2core.families import recognise
+from dd2core.families.llamagen.official import SIZES
+from dd2core.families.var.official import PATCH_NUMS
+from dd2core.official import load_llamagen, load_var, read_state, unwrap
+from dd2core.store.files import sha256
+from dd2core.store.folder import Model, SamplingDefaults, save_folder
+from dd2core.store.hub import download, is_hub_id, split_revision
 from dd2core.teacher import Teacher
-from train.config import main
+from train.settings.cli import main
 
 PATCH_NUMS_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)  # of the official model at 512 px
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")

@@ -12,22 +12,26 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dd2core.checkpoint import read_tensors, write_json, write_tensors
+from dd2core.csd import CSDOptions, CSDTrainer
 from dd2core.ema import EMA
 from dd2core.errors import DD2Error
-from dd2core.images import grid_image
-from dd2core.sampling import gaussians
+from dd2core.gts import guidance_denoiser, teacher_denoiser
+from dd2core.gts import teacher_log_probs as log_probs
+from dd2core.noise import gaussians
 from dd2core.schedule import add_noise
-from dd2core.trainer import CSDOptions, CSDTrainer, guidance_denoiser, teacher_denoiser
-from dd2core.trainer import teacher_log_probs as log_probs
-from train import loop
-from train.build import load_score_model, load_teacher, load_tokens
-from train.config import Config, CSDStage, main, run_folder
-from train.cost import estimated
-from train.data import batch_indices, to_uint8
+from dd2core.store.files import read_tensors, write_json, write_tensors
+from dd2core.tools.images import grid_image, to_uint8
+from train.data.batches import batch_indices
+from train.data.tokens import load_tokens
 from train.dd1 import load_pairs, pair_latents
-from train.distributed import average_gradients, is_main, share
-from train.sharding import shard, whole
+from train.engine import loop, optim
+from train.engine.assemble import load_score_model, load_teacher
+from train.engine.distributed import average_gradients, is_main, share
+from train.engine.run_folder import run_folder
+from train.engine.sharding import shard, whole
+from train.measure.cost import estimated
+from train.settings.cli import main
+from train.settings.schema import Config, CSDStage
 
 
 def csd_options(o) -> CSDOptions:
@@ -68,8 +72,8 @@ class CSDJob:
             self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
         average = EMA(generator, options.ema, options.ema_warmup)
         shard(cfg, generator, guidance, average.module, teacher.transformer)
-        self.optimizers = {"generator": loop.adam(generator, self.opts),
-                           "guidance": loop.adam(guidance, self.opts)}
+        self.optimizers = {"generator": optim.adam(generator, self.opts),
+                           "guidance": optim.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
                                   self.optimizers["guidance"], options, average_gradients,
                                   average)
@@ -79,8 +83,8 @@ class CSDJob:
         """One iteration; i from 0. Labels follow the data's class frequencies."""
         o, device = self.opts, self.teacher.device
         moving = i >= o.guidance_first
-        loop.set_lr(self.optimizers["generator"], o.lr * loop.schedule(i, o) * moving)
-        loop.set_lr(self.optimizers["guidance"], o.lr_guidance * loop.schedule(i, o))
+        optim.set_lr(self.optimizers["generator"], o.lr * optim.schedule(i, o) * moving)
+        optim.set_lr(self.optimizers["guidance"], o.lr_guidance * optim.schedule(i, o))
         pick = share(batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed))
         eps = torch.randn(len(pick), self.teacher.num_tokens, self.teacher.code_dim, device=device)
         labels = self.data.labels[pick].to(device)

@@ -10,15 +10,18 @@ import time
 import torch
 
 from dd2core.baselines import dd1_loss, dd1_pairs
-from dd2core.checkpoint import fingerprint, read_json, read_tensors, write_json, write_tensors
 from dd2core.ema import EMA
-from dd2core.sampling import gaussians
-from train import loop
-from train.build import load_score_model, load_teacher, load_tokens
-from train.config import Config, DD1Stage, main, run_folder
-from train.data import batch_indices
-from train.distributed import gather, is_main, rank, share, world
-from train.sharding import shard, whole
+from dd2core.noise import gaussians
+from dd2core.store.files import fingerprint, read_json, read_tensors, write_json, write_tensors
+from train.data.batches import batch_indices
+from train.data.tokens import load_tokens
+from train.engine import loop, optim
+from train.engine.assemble import load_score_model, load_teacher
+from train.engine.distributed import gather, is_main, rank, share, world
+from train.engine.run_folder import run_folder
+from train.engine.sharding import shard, whole
+from train.settings.cli import main
+from train.settings.schema import Config, DD1Stage
 
 
 def load_pairs(
@@ -69,7 +72,7 @@ class DD1Job:
         self.ema = EMA(self.model, self.opts.ema)
         shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
-        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+        self.optimizers = {"model": optim.adam(self.model, self.opts)}
         self.eps = pair_latents(cfg, teacher, opts)  # (pairs, L, C)
 
     def step(self, i: int) -> dict[str, float]:
@@ -79,7 +82,7 @@ class DD1Job:
         x = self.model.generate(self.eps[pick].to(device), self.pairs["labels"][pick].to(device))
         tokens = self.pairs["tokens"][pick].to(device)
         loss = dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight)
-        norm = loop.optimise(loss, self.model, self.optimizers["model"], o, i)
+        norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         right = (self.teacher.quantise(x.detach()) == tokens).float().mean().item()
         return {"loss": loss.item(), "right_tokens": right, "grad": norm}

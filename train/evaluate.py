@@ -21,21 +21,26 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from dd2core.checkpoint import load_strict, read_json, read_tensors, write_json
 from dd2core.errors import DD2Error
-from dd2core.images import grid_image
+from dd2core.gts import ScoreOptions
 from dd2core.pipeline import Pipeline, load_pipeline
-from dd2core.trainer import ScoreOptions
-from train import distributed, inception, loop
-from train.base import load_data
-from train.build import encode_all
-from train.config import ROOT, Config, Evaluate, distilled, main, run_folder
-from train.data import Data
-from train.features import Classifier
-from train.metrics import agreement, fidelity, posterior_floor
-from train.painting import add_cost, paint, reconstruct
-from train.reference import open_reference
-from train.stream import FEWEST, stream, to_npz
+from dd2core.store.files import load_strict, read_json, read_tensors, write_json
+from dd2core.tools.images import grid_image
+from train.data.fashion import Data
+from train.data.labels import load_data
+from train.data.tokens import encode_all
+from train.engine import distributed, loop
+from train.engine.run_folder import run_folder
+from train.measure import inception
+from train.measure.agreement import agreement, posterior_floor
+from train.measure.classifier import Classifier
+from train.measure.frechet import fidelity
+from train.measure.reference import open_reference
+from train.measure.sample import add_cost, paint, reconstruct
+from train.measure.stream import FEWEST, stream, to_npz
+from train.settings.cli import ROOT, main
+from train.settings.schema import Config, Evaluate
+from train.settings.stages import distilled
 
 SAMPLERS = ("teacher", "one_step", "refine", "parallel", "tokenizer", "train_set")
 FEATURES = ("classifier", "inception")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dd2core.checkpoint import (
+from dd2core.store.files import (
     read_json,
     read_tensors,
     write_atomic,
@@ -21,14 +21,19 @@ from dd2core.checkpoint import (
     write_manifest,
     write_tensors,
 )
-from dd2core.folder import Model, SamplingDefaults, save_folder
-from dd2core.hub import upload
-from train import base, loop
-from train.build import class_names, load_score_model, load_teacher
-from train.card import write_card
-from train.config import Config, distilled, main, run_folder
-from train.data import load_data, to_float
-from train.features import Classifier
+from dd2core.store.folder import Model, SamplingDefaults, save_folder
+from dd2core.store.hub import upload
+from dd2core.tools.images import to_float
+from train.data.source import load_data
+from train.data.tokens import class_names
+from train.engine import base, loop
+from train.engine.assemble import load_score_model, load_teacher
+from train.engine.run_folder import run_folder
+from train.measure.classifier import Classifier
+from train.publish.card import write_card
+from train.settings.cli import main
+from train.settings.schema import Config
+from train.settings.stages import distilled
 
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")
 

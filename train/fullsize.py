@@ -16,11 +16,12 @@ from dataclasses import dataclass
 import torch
 
 from dd2core.errors import DD2Error
-from dd2core.sampling import gaussians, uniforms
+from dd2core.noise import gaussians, uniforms
 from dd2core.teacher import Teacher
-from train.build import new_score_model
-from train.config import Config, load_config, main
-from train.cost import build_teacher, count
+from train.engine.assemble import new_score_model
+from train.measure.cost import build_teacher, count
+from train.settings.cli import load_config, main
+from train.settings.schema import Config
 
 PARTS = {  # part → what it is
     "teacher": "AR teacher, guided", "one_step": "one-step generator", "decode": "decoder",

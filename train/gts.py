@@ -6,16 +6,18 @@ the guidance network and the generator.
 
 import torch
 
-from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
-from dd2core.trainer import ScoreOptions, gts_step_loss
-from train import loop
-from train.build import load_teacher, load_tokens, new_score_model
-from train.config import Config, main
-from train.cost import estimated
-from train.data import batch_indices
-from train.distributed import is_main, share
-from train.sharding import shard, takes_part, whole
+from dd2core.gts import ScoreOptions, gts_step_loss
+from dd2core.store.files import write_json, write_tensors
+from train.data.batches import batch_indices
+from train.data.tokens import load_tokens
+from train.engine import loop, optim
+from train.engine.assemble import load_teacher, new_score_model
+from train.engine.distributed import is_main, share
+from train.engine.sharding import shard, takes_part, whole
+from train.measure.cost import estimated
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 def score_options(stage) -> ScoreOptions:
@@ -32,7 +34,7 @@ class GTSJob:
         self.ema = EMA(self.model, self.opts.ema)
         shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
-        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+        self.optimizers = {"model": optim.adam(self.model, self.opts)}
         self.options = score_options(self.opts)
 
     def step(self, i: int) -> dict[str, float]:
@@ -41,7 +43,7 @@ class GTSJob:
         pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
         loss = gts_step_loss(self.model, self.teacher, tokens, labels, self.options, i % 2 == 1)
-        norm = loop.optimise(loss, self.model, self.optimizers["model"], o, i)
+        norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         return {"loss": loss.item(), "grad": norm}
 

@@ -5,14 +5,10 @@ the part of README.md between the preset's two marker lines. No number is typed 
 picture `assets/NAME/comparison.png`.
 """
 
-import io
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
-
-from dd2core.checkpoint import read_json, write_atomic, write_manifest
 from dd2core.errors import DD2Error
-from dd2core.tables import (
+from dd2core.results.tables import (
     commands,
     guidance_table,
     quality_table,
@@ -21,25 +17,12 @@ from dd2core.tables import (
     training_table,
     tried_table,
 )
-from train.config import ROOT, Config, main
+from dd2core.store.files import write_atomic, write_manifest
+from train.publish.comparison import comparison
+from train.settings.cli import ROOT, main
+from train.settings.schema import Config
 
 MARKERS = "<!-- results of {0} begin -->", "<!-- results of {0} end -->"
-
-
-def comparison(results: Path, out: Path) -> None:
-    """One picture: the teacher's first samples left, the one-step generator's right."""
-    left, right = (Image.open(results / f"{name}.png") for name in ("teacher", "one_step"))
-    gap, head = 24, 26
-    canvas = Image.new("RGB", (left.width + gap + right.width, left.height + head), "white")
-    draw = ImageDraw.Draw(canvas)
-    passes = read_json(next(results.glob("teacher*.json")))["passes"]
-    names = (f"AR teacher: {passes} passes", "DD2: one pass")
-    for x, picture, name in zip((0, left.width + gap), (left, right), names, strict=True):
-        canvas.paste(picture, (x, head))
-        draw.text((x, 4), name, fill="black", font=ImageFont.load_default(16))
-    buffer = io.BytesIO()
-    canvas.save(buffer, "PNG")
-    write_atomic(out, buffer.getvalue())
 
 
 def section(results: Path) -> str:

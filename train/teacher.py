@@ -7,15 +7,17 @@ what is kept.
 import torch
 import torch.nn.functional as F
 
-from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
-from train import loop
-from train.base import check_own
-from train.build import TokenData, class_names, load_tokenizer, load_tokens, new_transformer
-from train.config import Config, main
-from train.data import batch_indices
-from train.distributed import is_main, share
-from train.sharding import shard, takes_part, whole
+from dd2core.store.files import write_json, write_tensors
+from train.data.batches import batch_indices
+from train.data.tokens import TokenData, class_names, load_tokens
+from train.engine import loop, optim
+from train.engine.assemble import load_tokenizer, new_transformer
+from train.engine.base import check_own
+from train.engine.distributed import is_main, share
+from train.engine.sharding import shard, takes_part, whole
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 class TeacherJob:
@@ -27,7 +29,7 @@ class TeacherJob:
         self.ema = EMA(self.model, self.opts.ema)
         shard(cfg, self.model, self.ema.module)
         self.networks = {"model": self.model, "ema": self.ema}
-        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+        self.optimizers = {"model": optim.adam(self.model, self.opts)}
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
@@ -40,7 +42,7 @@ class TeacherJob:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
             logits = self.model(tokens, labels)  # (B, L, V)
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
-        norm = loop.optimise(loss, self.model, self.optimizers["model"], o, i)
+        norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         return {"loss": loss.item(), "grad": norm}
 

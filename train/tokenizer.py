@@ -7,14 +7,18 @@ unused are re-seeded from the batch. The weight average is what is kept.
 import torch
 from torch import Tensor
 
-from dd2core.checkpoint import write_json, write_tensors
 from dd2core.ema import EMA
-from train import loop
-from train.base import check_own
-from train.build import new_tokenizer
-from train.config import Config, main
-from train.data import Data, batch_indices, load_data, to_float
-from train.distributed import single_process
+from dd2core.store.files import write_json, write_tensors
+from dd2core.tools.images import to_float
+from train.data.batches import batch_indices
+from train.data.fashion import Data
+from train.data.source import load_data
+from train.engine import loop, optim
+from train.engine.assemble import new_tokenizer
+from train.engine.base import check_own
+from train.engine.distributed import single_process
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 class TokenizerJob:
@@ -29,7 +33,7 @@ class TokenizerJob:
         used.register_buffer("count", torch.zeros(self.opts.num_codes, device=device))
         self.used = used
         self.networks = {"model": self.model, "ema": self.ema, "used": used}
-        self.optimizers = {"model": loop.adam(self.model, self.opts)}
+        self.optimizers = {"model": optim.adam(self.model, self.opts)}
 
     def batch(self, i: int) -> Tensor:
         """Images of step i, in [−1, 1]."""
@@ -45,7 +49,7 @@ class TokenizerJob:
         error = recon.float() - images
         l1, l2 = error.abs().mean(), error.square().mean()
         loss = o.l1 * l1 + o.l2 * l2 + codebook_loss + o.commitment * commitment
-        loop.optimise(loss, self.model, self.optimizers["model"], o, i)
+        optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         used = self.revive(i, images, tokens)
         return {"loss": loss.item(), "mse": l2.item(), "l1": l1.item(),

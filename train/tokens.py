@@ -4,10 +4,12 @@ Every stage that needs them makes them on its own; before a stage that runs in s
 this makes them once, in one process, for all. Nothing is trained.
 """
 
-from train import loop
-from train.build import load_tokenizer, load_tokens
-from train.config import Config, main
-from train.distributed import single_process
+from train.data.tokens import load_tokens
+from train.engine import loop
+from train.engine.assemble import load_tokenizer
+from train.engine.distributed import single_process
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 def run(cfg: Config) -> None:

@@ -5,8 +5,9 @@ own (usually with less guidance, a constant learning rate and a long average). `
 default, is no tuning.
 """
 
-from train.config import Config, main
 from train.csd import distil
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 def run(cfg: Config) -> None:

@@ -4,8 +4,9 @@ Section `warm` of the settings, a DD1 stage of its own whose result the stage cs
 `csd.start=warm`. `warm.steps=0`, the default, is no warm start.
 """
 
-from train.config import Config, main
 from train.dd1 import regress
+from train.settings.cli import main
+from train.settings.schema import Config
 
 
 def run(cfg: Config) -> None:

@@ -1,0 +1,208 @@
+"""The tab that walks through the latent: two seeds, a slider between, every class at one noise."""
+
+import html
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.address import View, address
+from app.api import plain_errors
+from app.html import present
+from app.html.files import animation, keep_bytes, still
+from app.requests import MAX_SEED, number, read_class, read_seed
+from app.serve.runs import Run
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
+
+SHOWN_CLASSES = 10  # painted at the same noise; a model may know a thousand
+COLUMNS = 8  # of the morph grid
+FRAMES = 24  # of the animation, one way
+
+EXPLAIN = """
+A latent is the noise that the generator turns into an image: the same latent, the same image. The
+slider goes from one seed's latent to the other's along a great circle, and every stop is painted
+afresh in one forward pass, all classes in one batch. To swap the class at fixed noise, choose
+another one: only the class changes.
+"""
+
+
+class ExploreTab(Tab):
+    """Interpolation, class swap, morph grid, GIF."""
+
+    id, title = "explore", "Explore"
+
+    def build(self, shared: Shared) -> None:
+        """See `Tab.build`."""
+        pipe = self.models.default.pipe
+        gr.Markdown("## Explore the latent" + EXPLAIN, elem_classes="dd2-intro")
+        with gr.Row(elem_classes="dd2-controls"):
+            self.name = gr.Dropdown(pipe.class_names, value=pipe.class_names[0], label="Class")
+            self.start = _seed(0, "From seed")
+            self.end = _seed(1, "To seed")
+        flush = {"elem_classes": "dd2-flush"}
+        self.stage = gr.HTML(_blank(pipe), elem_id="stage", **flush)
+        self.place = gr.Slider(
+            0, 1, value=0.5, step=0.01, label="Place between the two", elem_id="place", buttons=[]
+        )
+        with gr.Row():
+            grid = gr.Button("Morph grid", min_width=140, elem_id="morph")
+            gif = gr.Button("Make a GIF", min_width=140, elem_id="gif")
+            self.download = gr.DownloadButton(
+                "Download GIF", interactive=False, min_width=140, elem_id="download-gif"
+            )
+        self.sheet = gr.HTML("", elem_id="sheet", **flush)
+        self.fitted = [self.name, self.start, self.end, self.place, self.stage, self.sheet,
+                       self.download]
+        self.inputs = [shared.model, self.name, self.start, self.end, self.place]
+        self.outputs = [self.stage, self.address]
+        self._connect(shared, grid, gif)
+
+    def _connect(self, shared: Shared, grid: gr.Button, gif: gr.Button) -> None:
+        live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
+        events = [self.place.input(**live), self.name.input(**live), self.start.input(**live),
+                  self.end.input(**live)]
+        for event in events:
+            self.note_address(shared, event)
+        slow = {"inputs": self.inputs[:4], **QUIET, "show_progress": "minimal", **ONE_AT_A_TIME}
+        grid.click(self.morph, outputs=self.sheet, **slow)
+        gif.click(self.animate, outputs=[self.sheet, self.download], **slow)
+
+    def fit(self, pipe: Any, view: View) -> list[Any]:
+        """See `Tab.fit`."""
+        names = pipe.class_names
+        # The front tab's address may name all classes, which is no choice here.
+        view = view.without() if view.given.get("class") in names else view.without("class")
+        return [
+            gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
+            view.whole("seed", 0, MAX_SEED, 0),
+            view.whole("to", 0, MAX_SEED, 1),
+            view.number("at", 0, 1, 0.5),
+            _blank(pipe), "", gr.DownloadButton(value=None, interactive=False),
+        ]
+
+    def arrive(self, event: Any, shared: Shared) -> None:
+        """See `Tab.arrive`."""
+        arrived = event.then(
+            self.paint_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
+        )
+        self.note_address(shared, arrived)
+
+    def paint_in_front(self, where: Any, *values: Any) -> tuple:
+        """`paint`, if this tab is in front."""
+        return self.paint(*values) if where == self.id else (gr.skip(), gr.skip())
+
+    def paint(self, model: Any, name: Any, start: Any, end: Any, place: Any) -> tuple[str, str]:
+        """The stage at one place, and the address. Both ends are painted in the same pass."""
+        samplers = self.models.get(model)
+        pipe = samplers.pipe
+        label, seeds = read_class(pipe, name), _read_seeds(start, end)
+        place = number("The place", place, 0.0, 1.0)
+        labels = _labels(pipe, label)
+        places = [0.0, 1.0, *[place] * len(labels)]
+        with plain_errors():
+            run = samplers.morph([label, label, *labels], *seeds, places)
+        here = labels.index(label)
+        query = address(
+            self.id, model or pipe.name, class_=name, seed=seeds[0], to=seeds[1], at=f"{place:g}"
+        )
+        names = [pipe.class_names[i] for i in labels]
+        return _stage(run, names, here, seeds, place), query
+
+    def morph(self, model: Any, name: Any, start: Any, end: Any) -> str:
+        """Every class on the way from one seed to the other, one row each."""
+        samplers = self.models.get(model)
+        pipe = samplers.pipe
+        labels, seeds = _labels(pipe, read_class(pipe, name)), _read_seeds(start, end)
+        places = [i / (COLUMNS - 1) for i in range(COLUMNS)]
+        with plain_errors():
+            run = samplers.morph(
+                [label for label in labels for _ in places], *seeds, places * len(labels)
+            )
+        cells = [
+            present.tile(image, f"{pipe.class_names[labels[i // COLUMNS]]}, "
+                                f"{places[i % COLUMNS]:.0%} of the way")
+            for i, image in enumerate(run.images)
+        ]
+        return _sheet(
+            present.cells(cells, COLUMNS),
+            f"Seed {seeds[0]} on the left, seed {seeds[1]} on the right; a row has one class, a "
+            f"column one noise. {len(cells)} images in one pass, {present.duration(run.seconds)}.",
+        )
+
+    def animate(self, model: Any, name: Any, start: Any, end: Any) -> tuple[str, Any]:
+        """A GIF there and back, on the page and as a file."""
+        samplers = self.models.get(model)
+        label, seeds = read_class(samplers.pipe, name), _read_seeds(start, end)
+        places = [i / (FRAMES - 1) for i in range(FRAMES)]
+        with plain_errors():
+            run = samplers.morph([label] * FRAMES, *seeds, places)
+        data = animation(run.images)
+        path = keep_bytes(data, f"morph-{seeds[0]}-{seeds[1]}.gif")
+        text = html.escape(f"{name}, morphing from seed {seeds[0]} to {seeds[1]} and back")
+        first = present.as_uri(still(run.images[0]), "png")
+        shown = _sheet(
+            f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{first}">'
+            f'<img class="dd2-gif" alt="{text}" src="{present.as_uri(data, "gif")}"></picture>',
+            f"{FRAMES} images in one pass, {present.duration(run.seconds)}.",
+        )
+        return shown, gr.DownloadButton(value=path, interactive=True)
+
+
+def _seed(value: int, label: str) -> gr.Number:
+    return gr.Number(value, minimum=0, maximum=MAX_SEED, precision=0, label=label, min_width=120)
+
+
+def _read_seeds(start: Any, end: Any) -> tuple[int, int]:
+    """Both seeds; an empty field counts as 0 here, so that a slip of the hand changes nothing."""
+    return tuple(read_seed("The seed", 0 if seed is None else seed) for seed in (start, end))
+
+
+def _labels(pipe: Any, label: int) -> list[int]:
+    """The classes that are painted at the same noise, `label` among them. On a CPU a model of
+    large images paints the chosen one only: more would make the slider stall."""
+    if pipe.device.type == "cpu" and pipe.image_size > present.SMALL:
+        return [label]
+    first = list(range(min(len(pipe.class_names), SHOWN_CLASSES)))
+    return first if label in first else [*first[:-1], label]
+
+
+def _blank(pipe: Any) -> str:
+    names = [pipe.class_names[i] for i in _labels(pipe, 0)]
+    return _stage(None, names, 0, (0, 1), 0.5)
+
+
+def _stage(
+    run: Run | None, names: list[str], here: int, seeds: tuple[int, int], place: float
+) -> str:
+    """Both ends, the place between them, the other classes at the same noise, and the cost."""
+    ends, row = (None, None), [None] * len(names)
+    if run is not None:
+        ends, row = run.images[:2], run.images[2:]
+    name = names[here]
+    big = (
+        _figure(ends[0], f"{name}, seed {seeds[0]}", f"Seed {seeds[0]}")
+        + _figure(row[here], f"{name}, {place:.0%} of the way", f"{place:.0%} of the way", "now")
+        + _figure(ends[1], f"{name}, seed {seeds[1]}", f"Seed {seeds[1]}")
+    )
+    small = [
+        _figure(image, f"{other}, same noise", other, "now" if i == here else "")
+        for i, (image, other) in enumerate(zip(row, names, strict=True))
+    ]
+    cost = "Not painted yet" if run is None else (
+        f"{len(run.images)} images in one pass: model {present.duration(run.model_seconds)}, "
+        f"decoder {present.duration(run.decode_seconds)}"
+    )
+    return (
+        f'<div class="dd2-stage">{big}</div><div class="dd2-strip">{"".join(small)}</div>'
+        f'<p class="dd2-machine" id="latent-cost">{cost}</p>'
+    )
+
+
+def _figure(image: np.ndarray | None, text: str, caption: str, look: str = "") -> str:
+    picture = present.EMPTY if image is None else present.tile(image, text)
+    under = f"<figcaption>{html.escape(caption)}</figcaption>"
+    return f'<figure class="{look}">{picture}{under}</figure>'
+
+
+def _sheet(content: str, caption: str) -> str:
+    return f'<figure class="dd2-sheet">{content}<figcaption>{caption}</figcaption></figure>'

@@ -1,0 +1,110 @@
+"""The tab that shows the conditional score of one token, and how the training went."""
+
+from typing import Any
+
+import gradio as gr
+
+from app.address import View, address
+from app.api import plain_errors
+from app.html import measured
+from app.html.charts import side_by_side
+from app.html.score_view import charts_of, says, training_charts, whole_picture
+from app.requests import MAX_SEED, number, read_class, read_seed, whole
+from app.tabs.tab import LIVE, QUIET, Shared, Tab
+
+EXPLAIN = """
+Choose a token of an image that the one-step model painted. The teacher has looked at the tokens
+before it and gives **p**, a probability for each code that could stand here. Noise the token that
+does stand here, x<sub>t</sub> = (1 − t)·x<sub>0</sub> + t·ε: knowing p, the best guess of what was
+noised is an average of the codes, weighted by how well each explains x<sub>t</sub>. That guess is
+**D<sub>Φ</sub>**, in closed form, and the **conditional score** is where it points.
+**D<sub>ψ</sub>** is the same guess by the guidance network, which has learned what the one-step
+model paints. Where the two differ, training pulls the one-step model from D<sub>ψ</sub> to
+D<sub>Φ</sub>.
+"""
+
+
+class InsideTab(Tab):
+    """The method, at one token."""
+
+    id, title = "inside", "Inside"
+
+    def build(self, shared: Shared) -> None:
+        """See `Tab.build`."""
+        pipe = self.models.default.pipe
+        tokens = pipe.teacher.num_tokens
+        gr.Markdown("## Inside the method" + EXPLAIN, elem_classes="dd2-intro")
+        with gr.Row(elem_classes="dd2-controls"):
+            self.name = gr.Dropdown(pipe.class_names, value=pipe.class_names[0], label="Class")
+            self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
+        with gr.Row(elem_classes="dd2-controls"):
+            self.token = gr.Slider(
+                1, tokens, value=tokens // 2, step=1, label="Token", elem_id="token",
+                buttons=[],
+            )
+            self.time = gr.Slider(
+                0.02, 0.98, value=0.5, step=0.02, label="t, the share of noise", elem_id="time",
+                buttons=[],
+            )
+        flush = {"elem_classes": "dd2-flush"}
+        self.shown = gr.HTML(_blank(), elem_id="inside", **flush)
+        gr.Markdown("### How the training went", elem_classes="dd2-intro")
+        self.training = gr.HTML(_training(pipe), elem_id="training", **flush)
+        self.fitted = [self.name, self.seed, self.token, self.time, self.training]
+        self.inputs = [shared.model, self.name, self.seed, self.token, self.time]
+        self.outputs = [self.shown, self.address]
+        live = {"fn": self.show, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
+        for event in (self.name.input(**live), self.seed.input(**live),
+                      self.token.input(**live), self.time.input(**live)):
+            self.note_address(shared, event)
+
+    def fit(self, pipe: Any, view: View) -> list[Any]:
+        """See `Tab.fit`."""
+        names, tokens = pipe.class_names, pipe.teacher.num_tokens
+        view = view.without() if view.given.get("class") in names else view.without("class")
+        return [
+            gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
+            view.whole("seed", 0, MAX_SEED, 0),
+            gr.Slider(maximum=tokens, value=view.whole("token", 1, tokens, tokens // 2)),
+            view.number("t", 0.02, 0.98, 0.5),
+            _training(pipe),
+        ]
+
+    def arrive(self, event: Any, shared: Shared) -> None:
+        """See `Tab.arrive`."""
+        arrived = event.then(
+            self.show_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
+        )
+        self.note_address(shared, arrived)
+
+    def show_in_front(self, where: Any, *values: Any) -> tuple:
+        """`show`, if this tab is in front."""
+        return self.show(*values) if where == self.id else (gr.skip(), gr.skip())
+
+    def show(self, model: Any, name: Any, seed: Any, token: Any, time: Any) -> tuple[str, str]:
+        """Everything about one token, and the address."""
+        samplers = self.models.get(model)
+        pipe = samplers.pipe
+        label, seed = read_class(pipe, name), read_seed("The seed", 0 if seed is None else seed)
+        place = whole("The token", token, 1, pipe.teacher.num_tokens) - 1
+        time = number("t", time, 0.02, 1.0)
+        with plain_errors():
+            found = samplers.examine(label, seed, place, time)
+        query = address(
+            self.id, model or pipe.name, class_=name, seed=seed, token=place + 1, t=f"{time:g}"
+        )
+        picture = whole_picture(pipe, found, name)
+        text = f'<p class="dd2-note" role="status">{says(found)}</p>'
+        charts = side_by_side(*charts_of(found), large=True)
+        return f'<div class="dd2-token">{picture}{text}</div>{charts}', query
+
+
+def _blank() -> str:
+    return '<div class="dd2-token"></div><div class="dd2-waiting"></div>'
+
+
+def _training(pipe: Any) -> str:
+    charts = training_charts(measured.logs_of(pipe))
+    if not charts:
+        return '<p class="dd2-note">This model came without training logs.</p>'
+    return side_by_side(*charts)

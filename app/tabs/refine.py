@@ -1,0 +1,143 @@
+"""The tab between one step and all of them: one step, then the teacher from a step on."""
+
+from typing import Any
+
+import gradio as gr
+
+from app.address import View, address
+from app.api import plain_errors
+from app.html import measured, present
+from app.html.charts import Axes, Chart, Line, Mark, around, draw
+from app.requests import ALL_CLASSES, MAX_SEED, read_request, whole
+from app.serve.runs import Run
+from app.tabs.tab import LIVE, QUIET, Shared, Tab
+
+COUNT = 8  # images
+
+EXPLAIN = """
+The one-step model paints everything, then the teacher paints again from some step on, with what the
+one-step model left before it. One pass is one step alone; each further pass hands one more step to
+the teacher. What the passes buy is in the curve.
+"""
+
+
+class RefineTab(Tab):
+    """Few-step sampling, with its measured quality."""
+
+    id, title = "refine", "Refine"
+
+    def build(self, shared: Shared) -> None:
+        """See `Tab.build`."""
+        pipe = self.models.default.pipe
+        gr.Markdown("## Refine" + EXPLAIN, elem_classes="dd2-intro")
+        with gr.Row(elem_classes="dd2-controls"):
+            self.name = gr.Dropdown(
+                [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class"
+            )
+            self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
+        self.passes = gr.Slider(
+            1, pipe.teacher.num_steps, value=1, step=1, label="Passes", elem_id="passes",
+            buttons=[],
+        )
+        flush = {"elem_classes": "dd2-flush"}
+        with gr.Row(equal_height=True):
+            with gr.Column(min_width=300):
+                blank = _panel(pipe, None, 1, [""] * COUNT)
+                self.panel = gr.HTML(blank, elem_id="refined", **flush)
+            with gr.Column(min_width=300):
+                self.curve = gr.HTML(_curve(pipe, 1), elem_id="curve", **flush)
+        self.fitted = [self.name, self.seed, self.passes, self.panel, self.curve]
+        self.inputs = [shared.model, self.name, self.seed, self.passes]
+        self.outputs = [self.panel, self.curve, self.address]
+        live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
+        for event in (self.name.input(**live), self.seed.input(**live), self.passes.input(**live)):
+            self.note_address(shared, event)
+
+    def fit(self, pipe: Any, view: View) -> list[Any]:
+        """See `Tab.fit`."""
+        options, steps = [ALL_CLASSES, *pipe.class_names], pipe.teacher.num_steps
+        passes = view.whole("passes", 1, steps, 1)
+        return [
+            gr.Dropdown(choices=options, value=view.choice("class", options, ALL_CLASSES)),
+            view.whole("seed", 0, MAX_SEED, 0),
+            gr.Slider(maximum=steps, value=passes),
+            _panel(pipe, None, passes, [""] * COUNT),
+            _curve(pipe, passes),
+        ]
+
+    def arrive(self, event: Any, shared: Shared) -> None:
+        """See `Tab.arrive`."""
+        arrived = event.then(
+            self.paint_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
+        )
+        self.note_address(shared, arrived)
+
+    def paint_in_front(self, where: Any, *values: Any) -> tuple:
+        """`paint`, if this tab is in front."""
+        return self.paint(*values) if where == self.id else (gr.skip(),) * len(self.outputs)
+
+    def paint(self, model: Any, name: Any, seed: Any, passes: Any) -> tuple[str, str, str]:
+        """Images and cost at a count of passes, the curve with that place marked, the address."""
+        samplers = self.models.get(model)
+        pipe = samplers.pipe
+        request = read_request(pipe, name, COUNT, 0 if seed is None else seed, *[None] * 4)
+        steps = pipe.teacher.num_steps
+        passes = whole("The number of passes", passes, 1, steps)
+        with plain_errors():
+            run = samplers.refine(request, 1 + steps - passes)
+        query = address(
+            self.id, model or pipe.name, class_=name, seed=request.seed, passes=passes
+        )
+        return _panel(pipe, run, passes, request.names), _curve(pipe, passes), query
+
+
+def _panel(pipe: Any, run: Run | None, passes: int, names: list[str]) -> str:
+    """The images, which tokens are whose, and the cost."""
+    start = 1 + pipe.teacher.num_steps - passes
+    kept = 0 if start == 0 else pipe.teacher.spans[start - 1][1]
+    total = pipe.teacher.num_tokens
+    images = None if run is None else run.images
+    clock = present.duration(0.0 if run is None else run.seconds)
+    word = "pass" if passes == 1 else "passes"
+    whose = f"{kept} of {total} tokens by one step, the rest by the teacher"
+    whose = f"all {total} tokens by one step" if kept == total else whose
+    return (
+        f'<section class="dd2-panel" aria-label="Refined images"><h2>{passes} {word}'
+        f'<span class="dd2-clock">{clock}</span></h2>'
+        f'<p class="dd2-progress"><i style="--done:{100 * kept / total:.0f}%"></i>'
+        f"<small>{whose}</small></p>"
+        f"{present.tiles(images, names, f'{passes} {word}')}"
+        f"{present.costs(run)}</section>"
+    )
+
+
+def _curve(pipe: Any, passes: int) -> str:
+    """FD against passes, as measured; or how to measure it."""
+    points, teacher, samples = measured.refine_curve(measured.results_of(pipe))
+    if len(points) < 2:
+        return (
+            '<section class="dd2-panel"><h2>Quality against passes</h2><p class="dd2-note">Not '
+            "measured for this model yet. The curve is drawn from what <code>python -m "
+            "train.evaluate sampler=refine start=K tag=refine-K</code> writes, for a few K.</p>"
+            "</section>"
+        )
+    steps, (x, y) = pipe.teacher.num_steps, zip(*points, strict=True)
+    here = measured.interpolated(points, passes)
+    lines = [Line("one step, then the teacher", x, y, "one", dots=True)]
+    if teacher is not None:
+        lines.append(Line(f"teacher alone, {steps} passes", (1, steps), [teacher] * 2, "two",
+                          dash=True))
+    if here is None:
+        said = f"{passes} passes lie outside what was measured."
+    else:
+        how = "measured" if passes in x else "on the line between two measured points"
+        said = f"At {passes} {'pass' if passes == 1 else 'passes'}: FD {here:.2f}, {how}."
+    chart = Chart(
+        "Quality against passes",
+        f"FD {y[0]:.2f} at {x[0]} passes and {y[-1]:.2f} at {x[-1]}. {said}",
+        Axes((1 - 0.02 * steps, 1.02 * max(steps, x[-1])), around(y, [teacher or 0.0], zero=True),
+             "forward passes, one after the other", "FD (lower is better)"),
+        lines, [Mark("", passes, here)] if here is not None else (), upright=passes,
+        note=f"{said} N = {', '.join(f'{n:,}' for n in sorted(samples))} samples per point.",
+    )
+    return f'<section class="dd2-panel">{draw(chart)}</section>'

@@ -1,0 +1,141 @@
+"""The tab of measured numbers and sample grids, each with the command that made it."""
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.address import View, address
+from app.html import measured, present
+from app.requests import quote, refuse
+from app.tabs.tab import LIVE, QUIET, Shared, Tab
+from dd2core import DD2Error
+from dd2core.results import tables
+
+EXPLAIN = """
+Everything here is read from files beside the weights, which `train.evaluate` and `train.benchmark`
+wrote. Lower FD is better; it is measured on the features of a small classifier, so it compares with
+the other rows and with no other paper's numbers. Only rows with an IS (Inception Score) are of
+Inception's features. Fewer than 10,000 samples, of those fewer than 50,000, make an estimate.
+"""
+NONE = "no grids"
+# Heading, table, and the kinds of results in it.
+SECTIONS: tuple[tuple[str, Callable[[Path], str], tuple[str, ...]], ...] = (
+    ("Quality", tables.quality_table, ("quality", "guidance")),
+    ("Speed", tables.speed_table, ("speed",)),
+    ("One step, then the teacher from a step on", tables.refine_table, ("refine",)),
+    ("The teacher by guidance scale", tables.guidance_table, ("guidance",)),
+    ("What training took", lambda results: tables.training_table(results.parent / "logs"), ()),
+    ("Estimates along the way", tables.tried_table, ("tried",)),
+)
+
+
+class ResultsTab(Tab):
+    """Tables and grids."""
+
+    id, title = "results", "Results"
+
+    def build(self, shared: Shared) -> None:
+        """See `Tab.build`."""
+        gr.Markdown("## Results" + EXPLAIN, elem_classes="dd2-intro")
+        self.tables = gr.HTML("", elem_id="tables", elem_classes="dd2-flush")
+        gr.Markdown("### Samples, side by side", elem_classes="dd2-intro")
+        self.names, self.grids = [], []
+        with gr.Row():
+            for side in ("Left", "Right"):
+                with gr.Column(min_width=300):
+                    self.names.append(gr.Dropdown([NONE], value=NONE, label=f"{side} grid"))
+                    self.grids.append(gr.HTML(
+                        "", elem_id=f"grid-{side.lower()}", elem_classes="dd2-flush"
+                    ))
+        self.fitted = [*self.names, self.tables, *self.grids]
+        for name, grid in zip(self.names, self.grids, strict=True):
+            name.input(self.show, [shared.model, name], grid, **LIVE)
+
+    def fit(self, pipe: Any, view: View) -> list[Any]:
+        """See `Tab.fit`."""
+        names = [grid.name for grid in measured.grids(measured.results_of(pipe))] or [NONE]
+        one = next((i for i, name in enumerate(names) if name.startswith("DD2")), 0)
+        teacher = _presets_teacher(pipe, names)
+        chosen = [gr.Dropdown(choices=names, value=names[i]) for i in (teacher, one)]
+        return [*chosen, "", "", ""]  # tables and grids are filled in when the tab is in front
+
+    def arrive(self, event: Any, shared: Shared) -> None:
+        """See `Tab.arrive`."""
+        outputs = [self.tables, *self.grids, self.address]
+        arrived = event.then(
+            self.show_in_front, [shared.where, shared.model, *self.names], outputs, **QUIET,
+            queue=False,
+        )
+        self.note_address(shared, arrived)
+
+    def show_in_front(self, where: Any, model: Any, *names: Any) -> tuple:
+        """Tables, both grids and the address, if this tab is in front."""
+        if where != self.id:
+            return (gr.skip(),) * 4
+        pipe = self.models.get(model).pipe
+        query = address(self.id, model or pipe.name)
+        return (tables_of(pipe), *(self.show(model, name) for name in names), query)
+
+    def show(self, model: Any, name: Any) -> str:
+        """One grid with its numbers and its command."""
+        pipe = self.models.get(model).pipe
+        listed = {grid.name: grid for grid in measured.grids(measured.results_of(pipe))}
+        if name == NONE and not listed:
+            return '<p class="dd2-note">No sample grids lie beside this model.</p>'
+        if not isinstance(name, str) or name not in listed:
+            raise refuse(f"Unknown grid {quote(name)}: choose one of {', '.join(listed)}.")
+        return _grid(listed[name])
+
+
+def _presets_teacher(pipe: Any, names: list[str]) -> int:
+    """Which grid is the teacher's at its preset guidance."""
+    guidance = f"(guidance {pipe.sampling.cfg:g})"
+    return next((i for i, name in enumerate(names) if guidance in name), 0)
+
+
+def tables_of(pipe: Any) -> str:
+    """All measured tables of a model, and the commands that made them."""
+    results = measured.results_of(pipe)
+    if results is None:
+        return '<p class="dd2-note">No measurements lie beside this model.</p>'
+    parts = []
+    for title, table, kinds in SECTIONS:
+        text = _made(table, results)
+        if text:
+            made_by = _made(tables.commands, results, *kinds) if kinds else (
+                f"python -m train.all preset={pipe.name}")
+            parts.append(f"<h3>{title}</h3>{measured.as_html(text, title)}{_folded(made_by)}")
+    return "".join(parts)
+
+
+def _folded(commands: str) -> str:
+    """Commands, to be unfolded."""
+    lines = html.escape(commands.strip("`").strip())
+    return (
+        "<details><summary>Made by</summary>"
+        f'<pre tabindex="0">{lines}</pre></details>' if lines else ""
+    )
+
+
+def _made(make: Callable[..., str], results: Path, *more: str) -> str:
+    """What `make` makes of the files; nothing if one is of another version, or half written."""
+    try:
+        return make(results, *more)
+    except (DD2Error, KeyError, IndexError, TypeError, ValueError):
+        return ""
+
+
+def _grid(grid: measured.Grid) -> str:
+    numbers = grid.numbers
+    kind = "estimate, " if numbers.get("estimate") else ""
+    text = html.escape(f"Samples: {grid.name}, FD {numbers['fd']:.2f}")
+    return (
+        f'<figure class="dd2-sheet"><img alt="{text}" src="'
+        f'{present.as_uri(grid.path.read_bytes(), "png")}"><figcaption>FD {numbers["fd"]:.2f} '
+        f"({kind}N = {numbers['n']:,}), {numbers['passes']} "
+        f"{'pass' if numbers['passes'] == 1 else 'passes'}</figcaption>"
+        f"<pre tabindex=\"0\">{html.escape(str(numbers.get('command', '')))}</pre></figure>"
+    )

@@ -1,0 +1,149 @@
+"""The VQ tokenizer of the LlamaGen family: images ↔ a square grid of l2-normalised codes.
+
+Told top to bottom: residual blocks, encoder, decoder, vector quantiser, the whole. The official
+VQ-16 (LlamaGen) is `VQConfig()`; the tiny ones differ in numbers only.
+"""
+
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dd2core.families.llamagen.settings import VQConfig
+
+
+def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+class ResBlock(nn.Module):
+    """x + conv(act(conv(x))), a 1×1 convolution on the skip when widths differ."""
+
+    def __init__(self, c_in: int, c_out: int, groups: int):
+        super().__init__()
+        self.norm1, self.conv1 = _norm(c_in, groups), nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.norm2, self.conv2 = _norm(c_out, groups), nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, c_in, H, W) → (B, c_out, H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))  # (B, c_out, H, W)
+        h = self.conv2(F.silu(self.norm2(h)))  # (B, c_out, H, W)
+        return self.skip(x) + h
+
+
+class SpatialAttention(nn.Module):
+    """Single-head self-attention over the positions of a feature map."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self.norm = _norm(channels, groups)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → the same shape."""
+        h = self.norm(x)
+        q, k, v = (f(h).flatten(2).mT for f in (self.q, self.k, self.v))  # (B, HW, channels)
+        h = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        return x + self.proj_out(h.mT.reshape(x.shape))
+
+
+class Downsample(nn.Module):
+    """Halve the resolution: pad (0, 1, 0, 1), then a 3×3 convolution of stride 2."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → (B, channels, H/2, W/2)."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Double the resolution: nearest neighbour, then a 3×3 convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) → (B, channels, 2H, 2W)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The blocks of one resolution and the change to the next."""
+
+    def __init__(self, widths: list[int], cfg: VQConfig, attention: bool, resample: nn.Module):
+        super().__init__()
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.res = nn.ModuleList(ResBlock(a, b, cfg.groups) for a, b in pairs)
+        self.attn = nn.ModuleList(
+            SpatialAttention(b, cfg.groups) if attention else nn.Identity() for _, b in pairs
+        )
+        self.resample = resample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blocks, then the change of resolution; channels as in `widths`."""
+        for res, attn in zip(self.res, self.attn, strict=True):
+            x = attn(res(x))
+        return self.resample(x)
+
+
+def _middle(channels: int, cfg: VQConfig) -> nn.Sequential:
+    attn = SpatialAttention(channels, cfg.groups) if cfg.attention else nn.Identity()
+    return nn.Sequential(
+        ResBlock(channels, channels, cfg.groups), attn, ResBlock(channels, channels, cfg.groups)
+    )
+
+
+class Encoder(nn.Module):
+    """Images (B, in_channels, H, W) → features (B, z_channels, grid, grid)."""
+
+    def __init__(self, cfg: VQConfig):
+        super().__init__()
+        width, last = cfg.width, len(cfg.mult) - 1
+        self.conv_in = nn.Conv2d(cfg.in_channels, width, 3, padding=1)
+        self.levels = nn.ModuleList()
+        for i, m in enumerate(cfg.mult):
+            widths = [width] + [cfg.width * m] * cfg.res_blocks[i]
+            width = widths[-1]
+            down = Downsample(width) if i < last else nn.Identity()
+            self.levels.append(Level(widths, cfg, cfg.attention and i == last, down))
+        self.mid = _middle(width, cfg)
+        self.norm_out = _norm(width, cfg.groups)
+        self.conv_out = nn.Conv2d(width, cfg.z_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → (B, z_channels, grid, grid)."""
+        h = self.conv_in(x)
+        for level in self.levels:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))  # (B, z_channels, grid, grid)
+
+
+class Decoder(nn.Module):
+    """Features (B, z_channels, grid, grid) → images (B, in_channels, H, W), not clamped."""
+
+    def __init__(self, cfg: VQConfig):
+        super().__init__()
+        width, last = cfg.width * cfg.mult[-1], len(cfg.mult) - 1
+        self.conv_in = nn.Conv2d(cfg.z_channels, width, 3, padding=1)
+        self.mid = _middle(width, cfg)
+        self.levels = nn.ModuleList()
+        for i, m in enumerate(reversed(cfg.mult)):
+            widths = [width] + [cfg.width * m] * (cfg.res_blocks[last - i] + 1)
+            width = widths[-1]
+            up = Upsample(width) if i < last else nn.Identity()
+            self.levels.append(Level(widths, cfg, cfg.attention and i == 0, up))
+        self.norm_out = _norm(width, cfg.groups)
+        self.conv_out = nn.Conv2d(width, cfg.in_channels, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, z_channels, grid, grid) → (B, in_channels, H, W)."""
+        h = self.mid(self.conv_in(z))
+        for level in self.levels:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))  # (B, in_channels, H, W)
+
+

@@ -1,0 +1,44 @@
+"""Sizes of the LlamaGen family's networks, as config.json stores them."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class VQConfig:
+    """Sizes of a `VQTokenizer`; the defaults are the official VQ-16."""
+
+    image_size: int = 256  # pixels a side
+    in_channels: int = 3  # 1 grey, 3 RGB
+    width: int = 128  # channels at full resolution
+    mult: tuple[int, ...] = (1, 1, 2, 2, 4)  # channels per level in units of width
+    res_blocks: tuple[int, ...] = (2, 2, 2, 2, 2)  # per level of the encoder; decoder: one more
+    z_channels: int = 256  # channels before the projection to the code
+    num_codes: int = 16384  # V
+    code_dim: int = 8  # C
+    groups: int = 32  # of GroupNorm
+    attention: bool = True  # self-attention at the lowest resolution
+
+    @property
+    def grid(self) -> int:
+        """Tokens a side."""
+        return self.image_size // 2 ** (len(self.mult) - 1)
+
+    @property
+    def num_tokens(self) -> int:
+        """L."""
+        return self.grid**2
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a LlamaGen transformer; the defaults are the official GPT-B."""
+
+    depth: int = 12  # blocks
+    width: int = 768  # D
+    heads: int = 12  # attention heads
+    hidden: int = 2048  # of SwiGLU
+    grid: int = 16  # tokens a side
+    num_codes: int = 16384  # V
+    code_dim: int = 8  # C
+    num_classes: int = 1000  # label num_classes is "unconditional"
+    token_input: str = "table"  # table: Embedding(V, D); codes: Linear(C, D) on code vectors

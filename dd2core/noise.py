@@ -1,0 +1,51 @@
+"""Moving through the space of latents ε (design §5)."""
+
+import torch
+from torch import Tensor
+
+
+def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
+    """sin((1 − s)Ω)/sin Ω · a + sin(sΩ)/sin Ω · b, Ω the angle between a and b (design §5).
+
+    The whole latent of an image is one vector. Between two standard normal latents every point of
+    the way is of their length, as the generator knows them; a straight line would pass through
+    shorter ones. Where Ω is next to nothing the straight line is taken.
+
+    Args:
+        a, b (Tensor): latents, shape (..., L, C).
+        s (Tensor): places on the way, 0 at a and 1 at b, shape (...); leading dimensions broadcast.
+
+    Returns:
+        Tensor: shape (..., L, C).
+    """
+    flat_a, flat_b = a.flatten(-2), b.flatten(-2)  # (..., L·C)
+    lengths = flat_a.norm(dim=-1) * flat_b.norm(dim=-1)
+    cos = ((flat_a * flat_b).sum(-1) / lengths).clamp(-1, 1)
+    angle = torch.acos(cos)
+    near = angle.sin() < 1e-4
+    sin = torch.where(near, torch.ones_like(angle), angle.sin())
+    of_a = torch.where(near, 1 - s, ((1 - s) * angle).sin() / sin)
+    of_b = torch.where(near, s, (s * angle).sin() / sin)
+    return of_a[..., None, None] * a + of_b[..., None, None] * b
+
+
+def sample_seeds(n: int, seed: int) -> list[int]:
+    """Seeds of the samples 0…n−1 of a run: they depend on (seed, position) alone (design §10)."""
+    # A bijective mix: neighbouring seeds and positions give unrelated streams.
+    return [(seed * 0x9E3779B97F4A7C15 + i * 0xD1B54A32D192ED03) % (2**63 - 1) for i in range(n)]
+
+
+def uniforms(n: int, length: int, seed: int) -> Tensor:
+    """Uniform numbers in [0, 1) for AR sampling, one generator per sample, shape (n, length)."""
+    rows = [torch.rand(length, generator=_source(s)) for s in sample_seeds(n, seed)]
+    return torch.stack(rows) if rows else torch.empty(0, length)
+
+
+def gaussians(n: int, length: int, dim: int, seed: int) -> Tensor:
+    """Latents ε, one generator per sample, shape (n, length, dim)."""
+    rows = [torch.randn(length, dim, generator=_source(s + 1)) for s in sample_seeds(n, seed)]
+    return torch.stack(rows) if rows else torch.empty(0, length, dim)
+
+
+def _source(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

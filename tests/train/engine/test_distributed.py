@@ -1,0 +1,83 @@
+"""Several processes: shares of a batch, averaged gradients, one writer; with real torchrun."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dd2core.errors import DD2Error
+from tests.support.train_helpers import GREY, cli, log_steps
+from train.all import launcher
+from train.engine import distributed
+from train.settings.cli import ROOT
+
+WORKER = """
+import pathlib
+import sys
+
+import torch
+from train import distributed as d
+d.start(torch.device("cpu"))
+r = d.rank()
+assert d.world() == 2 and d.is_main() == (r == 0)
+part = d.share(torch.arange(6))
+assert part.tolist() == [r, r + 2, r + 4]
+m = torch.nn.Linear(2, 2)
+m.weight.grad = torch.full((2, 2), float(r))
+m.bias.grad = torch.tensor([1.0 + 2 * r, 10.0])
+d.average_gradients(m)
+assert (m.weight.grad == 0.5).all() and m.bias.grad.tolist() == [2.0, 10.0]
+assert d.average({"a": float(r), "b": 3.0}, torch.device("cpu")) == {"a": 0.5, "b": 3.0}
+assert d.gather({r: "x" * (r + 1)}) == {0: "x", 1: "xx"}
+for refused in (lambda: d.share(torch.arange(5)), lambda: d.single_process("tokenizer")):
+    try:
+        refused()
+    except d.DD2Error:
+        continue
+    raise SystemExit("not refused")
+pathlib.Path(sys.argv[1], f"fine-{r}").touch()
+"""
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*command, *words], cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_two_processes_share_average_and_gather(tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER)
+    done = torchrun(str(tmp_path / "worker.py"), str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in tmp_path.glob("fine-*")} == {"fine-0", "fine-1"}
+
+
+def test_a_stage_trains_in_two_processes_and_one_of_them_writes(tmp_path):
+    assert cli("tokenizer", *GREY, f"out={tmp_path}") is None
+    done = torchrun("-m", "train.teacher", *GREY, f"out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert log_steps(tmp_path / "teacher") == [1, 2, 3, 4, 5, 6]
+    assert "nats per token" in done.stdout
+    assert (tmp_path / "teacher" / "teacher.safetensors").is_file()
+
+
+def test_alone_nothing_is_divided():
+    assert distributed.world() == 1 and distributed.is_main()
+    assert distributed.share(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    distributed.single_process("tokenizer")
+
+
+@pytest.mark.parametrize("stage, processes, parallel", [
+    ("teacher", 2, True), ("tune", 2, True), ("teacher", 1, False), ("tokenizer", 2, False)])
+def test_train_all_gives_processes_to_the_stages_that_can_use_them(stage, processes, parallel):
+    words, environment = launcher(stage, processes)
+    assert words[-1] == f"train.{stage}" and ("torch.distributed.run" in words) == parallel
+    assert not parallel or "OMP_NUM_THREADS" in environment
+
+
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(DD2Error, match="batch=5 does not divide"):
+        distributed.share(torch.arange(5))

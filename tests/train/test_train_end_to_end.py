@@ -1,0 +1,286 @@
+"""The whole road in seconds: pictures in, every stage, a model folder out, measured."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dd2core import load_pipeline
+from dd2core.store.files import read_tensors
+from dd2core.tools.images import to_float
+from tests.support.train_helpers import PICTURES, cli, grey, log_steps, snapshot
+from train.data.source import load_data
+from train.engine.assemble import new_tokenizer
+from train.evaluate import SAMPLERS, load_classifier
+from train.export import STAGES
+from train.settings.cli import ROOT, load_config
+
+RGB = ("preset=tiny", f"data={PICTURES}", "image_size=32", "channels=3")
+
+
+def process(module: str, *words: str) -> subprocess.CompletedProcess:
+    """`python -m MODULE WORDS` as a user types it."""
+    return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True,
+                          text=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """`train.all` runs its stages in this process: the imports are paid for once."""
+
+    def run(args, **kwargs):
+        stopped = cli(args[2].removeprefix("train."), *args[3:])
+        if isinstance(stopped, str):
+            print(stopped, file=sys.stderr)
+        return subprocess.CompletedProcess(args, 1 if stopped else 0)
+
+    monkeypatch.setattr("train.all.subprocess.run", run)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    """The run folder of `python -m train.all` on RGB pictures, and what the command said."""
+    out = tmp_path_factory.mktemp("rgb") / "run"
+    done = process("train.all", *RGB, f"out={out}")
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def evaluate(out: Path, *words: str) -> dict:
+    """`python -m train.evaluate` on a run; what it wrote."""
+    assert cli("evaluate", *RGB, f"out={out}", *words) is None
+    tag = next(w.partition("=")[2] for w in reversed(words) if w.startswith(("tag=", "sampler=")))
+    assert (out / "evaluate" / f"{tag}.png").stat().st_size > 100
+    return json.loads((out / "evaluate" / f"{tag}.json").read_text())
+
+
+# One command ----------------------------------------------------------------------------------
+
+def test_one_command_runs_every_stage(finished):
+    out, done = finished
+    assert "Traceback" not in done.stderr
+    for stage in STAGES:
+        assert log_steps(out / stage) == [1, 2, 3, 4, 5, 6], stage
+        assert json.loads((out / stage / "result.json").read_text())
+        assert (out / stage / "config.yaml").is_file()
+        assert f"all: {stage} took" in done.stdout
+    measured = {p.stem for p in (out / "evaluate").glob("*.json")}
+    assert {"tokenizer", "teacher", "one_step"} <= measured
+
+
+def test_the_exported_folder_paints(finished):
+    folder = finished[0] / "model"
+    pipe = load_pipeline(str(folder), "cpu")
+    assert pipe.class_names == ["cross", "disc", "frame"] and pipe.image_size == 32
+    one, ar = pipe.sample_one_step([0, 1, 2, 0], seed=1), pipe.sample_teacher([0, 1, 2, 0], seed=1)
+    for s in (one, ar):
+        assert s.images.shape == (4, 32, 32, 3) and s.images.dtype == np.uint8
+        assert s.tokens.shape == (4, 64) and s.images.std() > 0
+    assert (one.passes, ar.passes) == (1, 64)
+    assert not torch.equal(one.tokens, ar.tokens)
+
+
+def test_the_exported_folder_is_what_was_trained(finished):
+    out, folder = finished[0], finished[0] / "model"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert files - {"manifest.json"} == set(manifest)
+    for stage in STAGES:
+        assert (folder / "logs" / f"{stage}.jsonl").read_bytes() == (
+            out / stage / "log.jsonl").read_bytes()
+    trained = read_tensors(out / "tune" / "generator.safetensors")
+    stored = read_tensors(folder / "generator.safetensors")
+    assert trained.keys() == stored.keys()
+    assert all(torch.equal(a, stored[k]) for k, a in trained.items())
+    assert (folder / "classifier.safetensors").read_bytes() == (
+        out / "classifier" / "classifier.safetensors").read_bytes()
+
+
+def test_csd_keeps_the_mean_of_the_snapshots_it_is_told_to_average(finished):
+    csd = finished[0] / "csd"
+    kept = read_tensors(csd / "generator.safetensors")
+    a, b, early = (read_tensors(csd / f"generator-{i:06d}.safetensors") for i in (4, 6, 2))
+    for k, v in kept.items():
+        torch.testing.assert_close(v.float(), (a[k].float() + b[k].float()) / 2, atol=1e-3,
+                                   rtol=1e-3)
+    assert any(not torch.equal(early[k], v) for k, v in kept.items())
+
+
+def test_the_reference_statistics_are_the_test_pictures(finished):
+    folder = finished[0] / "model"
+    model = load_classifier(folder, torch.device("cpu"))
+    x = model.features(to_float(load_data(load_config(list(RGB))).test_images)).double().numpy()
+    saved = np.load(folder / "reference.npz")
+    assert int(saved["n"]) == len(x) == 6
+    np.testing.assert_allclose(saved["mu"], x.mean(0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(saved["sigma"], np.cov(x.T), rtol=1e-2, atol=1e-6)
+
+
+def test_the_same_command_again_changes_nothing_and_says_so(finished, in_process, capsys):
+    out, _ = finished
+
+    def trained():
+        clock = ("evaluate/", "model/results", "model/reference", "model/manifest",
+                 "model/README")  # the card shows the results so far
+        return {k: v for k, v in snapshot(out).items() if not k.startswith(clock)}
+
+    before = trained()
+    assert cli("all", *RGB, f"out={out}") is None
+    assert trained() == before
+    said = capsys.readouterr().out
+    assert said.count("all 6 steps are done already") == len(STAGES)
+
+
+def test_an_interrupted_run_carries_on(finished, in_process, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    for name in ("gts", "csd", "model", "evaluate"):
+        shutil.rmtree(out / name)
+    before = snapshot(out)
+    assert cli("all", *RGB, f"out={out}") is None
+    after = snapshot(out)
+    assert {k for k in before if after[k] != before[k]} <= {f"{s}/config.yaml" for s in STAGES}
+    score = "gts/score.safetensors"
+    assert after[score] == (finished[0] / score).read_bytes()
+    generator = "csd/generator.safetensors"
+    assert after[generator] == (finished[0] / generator).read_bytes()
+
+
+def test_grey_pictures_too(in_process, tmp_path):
+    assert grey("all", tmp_path / "run", "image_size=28", "skip=evaluate") is None
+    assert not (tmp_path / "run" / "evaluate").exists()
+    pipe = load_pipeline(str(tmp_path / "run" / "model"), "cpu")
+    s = pipe.sample_one_step([2, 1])
+    assert s.images.shape == (2, 28, 28, 1) and s.tokens.shape == (2, 49)
+
+
+def test_one_kind_of_picture_is_enough(in_process, tmp_path):
+    shutil.copytree(PICTURES / "disc", tmp_path / "data" / "disc")
+    shutil.copytree(PICTURES / "cross", tmp_path / "data" / "disc", dirs_exist_ok=True)
+    for i, path in enumerate(sorted((PICTURES / "frame").iterdir())):
+        shutil.copy(path, tmp_path / "data" / "disc" / f"more-{i}.png")
+    words = [f"data={tmp_path / 'data'}", "gts.cfg=1", "csd.cfg=1", "sampling.cfg=1"]
+    assert grey("all", tmp_path / "run", *words) is None
+    result = json.loads((tmp_path / "run" / "evaluate" / "one_step.json").read_text())
+    assert result["accuracy"] == 1  # of one class
+    assert load_pipeline(str(tmp_path / "run" / "model"), "cpu").class_names == ["disc"]
+
+
+def test_all_stops_at_the_first_stage_that_fails(in_process, tmp_path, capsys):
+    assert grey("all", tmp_path / "run", "teacher.heads=3") == 1
+    assert "teacher.heads=3" in capsys.readouterr().err
+    assert (tmp_path / "run" / "classifier").exists()
+    assert not (tmp_path / "run" / "gts").exists()
+    assert "skip=dinner names an unknown stage" in grey("all", tmp_path / "run", "skip=dinner")
+
+
+# Mistakes -------------------------------------------------------------------------------------
+
+def test_a_missing_stage_is_one_sentence_on_stderr(finished, tmp_path):
+    for stage in ("tokenizer", "teacher", "tokens"):
+        shutil.copytree(finished[0] / stage, tmp_path / stage)
+    before = snapshot(tmp_path)
+    done = process("train.csd", *RGB, f"out={tmp_path}")
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "warm/dd1.safetensors is missing" in done.stderr
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("stage", ["teacher", "gts", "csd", "dd1", "export", "evaluate"])
+def test_every_stage_asks_for_the_ones_before_it(stage, tmp_path):
+    stopped = grey(stage, tmp_path / "run")
+    assert stopped.startswith("error: ") and "\n" not in stopped
+    assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("*/*.safetensors"))
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["sampler=magic"], "use one of teacher, one_step"), (["n=1"], "n=1"), (["batch=0"], "batch"),
+    (["model=/nowhere"], "/nowhere"), (["weights=/nowhere.safetensors"], "/nowhere.safetensors"),
+    (["sampler=refine", "start=65"], "start=65"), (["sampler=teacher", "top_p=0"], "top_p"),
+    (["seed=-1"], "seed=-1"), (["evaluate.seed=-1"], "seed=-1"),
+    (["sampler=teacher", "temperature=-1"], "temperature"),
+    (["sampler=parallel", "cfg=nan"], "cfg"),
+])
+def test_mistakes_of_evaluate_are_one_sentence(finished, words, says):
+    before = snapshot(finished[0] / "evaluate")
+    stopped = cli("evaluate", *RGB, f"out={finished[0]}", *words)
+    assert stopped.startswith("error: ") and says in stopped and "\n" not in stopped
+    assert snapshot(finished[0] / "evaluate") == before
+
+
+# Measuring ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_is_measured(finished, sampler):
+    start = ["start=60"] if sampler == "refine" else []
+    r = evaluate(finished[0], f"sampler={sampler}", "n=10", "batch=4", "cfg=2", "tag=t", *start)
+    assert r["sampler"] == sampler and r["estimate"] is True
+    assert r["n"] == {"tokenizer": 6, "train_set": 54}.get(sampler, 10)
+    assert r["teacher_settings"] == {"cfg": 2, "temperature": 1, "top_k": 0, "top_p": 1}
+    assert "classifier.safetensors" in r["extractor"] and r["reference"] == "6 test images"
+    assert r["command"].startswith("python -m train.evaluate preset=tiny data=")
+    assert f"sampler={sampler}" in r["command"] and "n=10" in r["command"]
+    passes = {"teacher": 64, "refine": 5, "one_step": 1, "parallel": 1}
+    assert r["passes"] == passes.get(sampler, 0) and r.get("start") == (60 if start else None)
+    assert r["fd"] > 0 and 0 <= r["precision"] <= 1 and 0 <= r["recall"] <= 1
+    assert r["fd_percent"] > 0 and 0 <= r["accuracy"] <= 1
+    assert 0 < r["token_entropy"] <= np.log(128) + 1e-6 and r["teacher_nll"] > 0
+    assert ("fcs_floor" in r) == (sampler == "teacher")
+
+
+def test_measuring_twice_gives_the_same(finished):
+    a, b, c = (evaluate(finished[0], "sampler=one_step", f"tag={tag}", f"seed={seed}")
+               for tag, seed in (("a", 0), ("b", 0), ("c", 1)))
+    clock = {"seconds", "decode_seconds", "command"}
+    same = [k for k in a.keys() - clock if a[k] == b[k]]
+    assert set(same) == a.keys() - clock
+    assert (a["seed"], c["seed"]) == (0, 1) and a["fd"] != c["fd"]
+
+
+def test_refine_from_the_last_step_on_is_one_step(finished):
+    one = evaluate(finished[0], "sampler=one_step")
+    same = evaluate(finished[0], "sampler=refine", "start=64")
+    assert (same["fd"], same["passes"]) == (one["fd"], 1)
+
+
+def test_dd1_is_trained_and_measured_as_the_generator(finished):
+    out, _ = finished
+    one = evaluate(out, "sampler=one_step")
+    assert cli("dd1", *RGB, f"out={out}", "dd1.name=dd1-lr3", "dd1.lr=3e-3") is None
+    weights = out / "dd1-lr3" / "dd1.safetensors"
+    cost = json.loads((out / "dd1-lr3" / "result.json").read_text())
+    assert cost["pairs"] == 12 and cost["pair_seconds"] > 0
+    dd1 = evaluate(out, "sampler=one_step", f"weights={weights}", "tag=dd1")
+    assert dd1["fd"] != one["fd"] and dd1["passes"] == 1
+    back = evaluate(out, "sampler=one_step", f"weights={out / 'tune' / 'generator.safetensors'}",
+                    "tag=again")
+    assert back["fd"] == one["fd"]
+
+
+# The preset for anyone's own pictures ---------------------------------------------------------
+
+@pytest.mark.parametrize(("words", "grid"), [
+    ([], 8), (["image_size=28", "channels=1"], 7),
+    (["image_size=64", "tokenizer.mult=[1,2,4,6]", "tokenizer.res_blocks=[0,1,1,1]"], 8),
+])
+def test_the_pictures_preset_fits_the_sizes_it_names(words, grid, tmp_path, capsys):
+    words = ["preset=pictures", f"data={PICTURES}", f"out={tmp_path / 'run'}", "dry_run=true",
+             "tokenizer.batch=2", "gts.batch=2", "csd.batch=2", *words]
+    assert new_tokenizer(load_config(words)).cfg.grid == grid
+    for stage in ("tokenizer", "gts", "csd"):
+        assert cli(stage, *words) is None
+        assert f"{stage}: dry run, nothing written" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_pictures_preset_asks_for_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stopped = cli("tokenizer", "preset=pictures", f"out={tmp_path / 'run'}")
+    assert stopped.startswith("error: data=pictures is no folder")

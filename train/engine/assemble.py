@@ -1,0 +1,108 @@
+"""Putting the parts of an experiment together from its settings and its run folder."""
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from dd2core.errors import DD2Error
+from dd2core.families import find_family
+from dd2core.score_model import ConditionalScoreModel
+from dd2core.store.files import (
+    load_strict,
+    read_tensors,
+)
+from dd2core.teacher import Teacher
+from train.data.tokens import class_names
+from train.engine import base
+from train.engine.run_folder import run_folder
+from train.settings.schema import Config
+
+
+def fill_sizes(kind: type, *sources):
+    """A config dataclass `kind`: each field from the first of `sources` that has its name.
+
+    Fields that none has keep their defaults; lists become tuples.
+    """
+    found = {}
+    for name in (f.name for f in dataclasses.fields(kind)):
+        values = [getattr(s, name) for s in sources if hasattr(s, name)]
+        if values:
+            found[name] = tuple(values[0]) if isinstance(values[0], list) else values[0]
+    return kind(**found)
+
+
+def new_tokenizer(cfg: Config) -> nn.Module:
+    """An untrained tokenizer of the settings' family and sizes."""
+    family = find_family(cfg.family)
+    image = SimpleNamespace(image_size=cfg.image_size, in_channels=cfg.channels)
+    return family.tokenizer(fill_sizes(family.tokenizer_sizes, image, cfg.tokenizer))
+
+
+def load_tokenizer(cfg: Config, device: torch.device) -> nn.Module:
+    """The trained tokenizer of this experiment, frozen.
+
+    Raises:
+        DD2Error: it has not been trained, or its sizes differ from the settings.
+    """
+    if cfg.base:
+        return base.load_tokenizer(base.folder(cfg)).to(device)
+    model = new_tokenizer(cfg)
+    _load(cfg, model, base.tokenizer_file(cfg))
+    return model.requires_grad_(False).eval().to(device)
+
+
+def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
+    if cfg.dry_run and not path.exists():
+        print(f"dry run: {path.name} is not there yet, random weights stand in for it")
+        return
+    load_strict(model, read_tensors(path), str(path))
+
+
+def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.Module:
+    """An untrained transformer of the settings' sizes."""
+    s, family = cfg.teacher, find_family(cfg.family)
+    if s.width % s.heads or (s.width // s.heads) % 4:
+        raise DD2Error(
+            f"teacher.width={s.width} over teacher.heads={s.heads} must give heads of a multiple "
+            "of 4 numbers."
+        )
+    data = SimpleNamespace(num_classes=num_classes)
+    sizes = fill_sizes(family.transformer_sizes, data, s, tokenizer.cfg)
+    return family.transformer(sizes, tokenizer)
+
+
+def load_teacher(cfg: Config, device: torch.device) -> Teacher:
+    """The trained teacher with its tokenizer, frozen.
+
+    Raises:
+        DD2Error: a stage before this one has not been run, or its sizes differ.
+    """
+    if cfg.base:
+        return base.load_teacher(base.folder(cfg), device)
+    tokenizer = load_tokenizer(cfg, torch.device("cpu"))
+    transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
+    _load(cfg, transformer, run_folder(cfg) / "teacher" / "teacher.safetensors")
+    return find_family(cfg.family).teacher(tokenizer, transformer).to(device)
+
+
+def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalScoreModel:
+    """Backbone from the teacher and a fresh head, on the teacher's device."""
+    h = cfg.head
+    if not 0 < h.t_init < 1:
+        raise DD2Error(f"head.t_init={h.t_init} must lie strictly between 0 and 1.")
+    model = ConditionalScoreModel(
+        teacher.backbone(), teacher.code_dim, h.width, h.depth, h.t_init, bf16
+    )
+    return model.to(teacher.device)
+
+
+def load_score_model(
+    cfg: Config, teacher: Teacher, path: Path, bf16: bool
+) -> ConditionalScoreModel:
+    """`new_score_model` with the weights in `path`."""
+    model = new_score_model(cfg, teacher, bf16)
+    _load(cfg, model, path)
+    return model

@@ -1,0 +1,105 @@
+"""Data parallelism: `torchrun --nproc-per-node=N -m train.STAGE …` on one or more machines.
+
+Every rank holds the whole networks (with `shard=true` a part of them: `train.engine.sharding`) and takes
+its share of the batch; gradients are averaged in one all-reduce per network. A process started
+without torchrun is rank 0 of 1. Backend: NCCL on CUDA, gloo elsewhere, so it also puts two
+single-threaded processes on a two-core CPU.
+"""
+
+import atexit
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from dd2core.errors import DD2Error
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the group that torchrun made, if there is one; returns this rank's device."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return device
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(leave)  # left open, its threads may abort the process while it exits
+    return device
+
+
+def leave() -> None:
+    """Leave torchrun's group, if this process is in one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and prints."""
+    return rank() == 0
+
+
+def share(batch: Tensor) -> Tensor:
+    """This rank's part of a global batch (n, …): (n / world, …).
+
+    Raises:
+        DD2Error: the batch does not divide evenly.
+    """
+    n = world()
+    if len(batch) % n:
+        raise DD2Error(f"batch={len(batch)} does not divide among {n} processes: change batch=.")
+    return batch[rank() :: n]
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes; those of shards are that already."""
+    if world() == 1:
+        return
+    grads = [p.grad for p in module.parameters() if p.grad is not None]
+    if any(isinstance(g, DTensor) for g in grads):
+        return  # FSDP has averaged them on the way to their shards
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= world()
+    for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        g.copy_(part.view_as(g))
+
+
+def average(metrics: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Mean of the logged numbers over the processes."""
+    if world() == 1:
+        return metrics
+    flat = torch.tensor(list(metrics.values()), dtype=torch.float32, device=device)
+    dist.all_reduce(flat)
+    return dict(zip(metrics, (flat / world()).tolist(), strict=True))
+
+
+def gather(parts: dict) -> dict:
+    """The union of the processes' dictionaries."""
+    if world() == 1:
+        return parts
+    everyone = [None] * world()
+    dist.all_gather_object(everyone, parts)
+    return {k: v for part in everyone for k, v in part.items()}
+
+
+def single_process(stage: str) -> None:
+    """Refuse torchrun for a stage that is small enough for one device.
+
+    Raises:
+        DD2Error: there is more than one process.
+    """
+    if world() > 1:
+        raise DD2Error(f"train.{stage} runs in one process: start it without torchrun.")

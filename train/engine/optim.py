@@ -1,0 +1,49 @@
+"""Optimiser, learning-rate schedule and one update."""
+
+import torch
+from torch import Tensor, nn
+
+from dd2core.csd import clip_gradients
+from train.engine import distributed
+from train.settings.schema import Stage
+
+
+def schedule(i: int, stage: Stage) -> float:
+    """Learning rate of step i as a fraction of the peak: linear warm-up, then cosine."""
+    warm = min(1.0, (i + 1) / max(1, stage.warmup))
+    done = min(1.0, i / max(1, stage.steps))
+    cosine = 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
+    return warm * (stage.lr_final + (1 - stage.lr_final) * cosine)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def adam(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters; weight decay on matrices only."""
+    params = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": stage.weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=stage.lr, betas=(stage.beta1, stage.beta2))
+
+
+def optimise(
+    loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, i: int
+) -> float:
+    """Backward, averaging over processes, clipping, learning rate of step i, optimiser step.
+
+    Returns:
+        float: gradient norm before clipping.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    distributed.average_gradients(module)
+    norm = clip_gradients(module, stage.clip)
+    set_lr(optimizer, stage.lr * schedule(i, stage))
+    optimizer.step()
+    return norm

@@ -1,0 +1,245 @@
+"""What a step of a full-size preset costs, without its weights: `dry_run=true` of gts and csd.
+
+Small presets run one real step (`train.engine.loop`). A teacher of more than 50 M parameters is built from
+shapes alone (the meta device, then fake tensors, which have a size but no content), and one step of
+the stage runs on them: every operation is counted, and so is every byte while it is alive. That
+takes a minute and no memory on a laptop.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from dd2core.csd import CSDTrainer
+from dd2core.errors import DD2Error
+from dd2core.families import find_family
+from dd2core.gts import gts_step_loss, teacher_log_probs
+from dd2core.score_model import ConditionalScoreModel
+from dd2core.store.folder import describe
+from dd2core.teacher import Teacher
+from train.engine import base
+from train.engine.assemble import fill_sizes, new_score_model, new_tokenizer
+from train.measure.flops import attention_flops
+from train.settings.schema import Config, CSDStage, GTSStage
+
+LARGE = 50e6  # parameters of a teacher whose step is estimated
+GATHERED = 6  # blocks that FSDP holds whole at a time: the weights of one, those of the next and
+# their buffer, a gradient, and two more on the way to their shards
+SPEED = 60e12  # FLOP/s assumed of one GPU: a fifth of an A800's 312 TFLOP/s in bfloat16
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One step on one GPU: bytes and floating-point operations.
+
+    Attributes:
+        fixed: weights, averages and tables, bytes.
+        gradients, optimizer: bytes.
+        working: most bytes alive beyond these, while the step runs.
+        flops: of the step.
+    """
+
+    fixed: int
+    gradients: int
+    optimizer: int
+    working: int
+    flops: int
+
+    @property
+    def total(self) -> int:
+        """Bytes on one GPU."""
+        return self.fixed + self.gradients + self.optimizer + self.working
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of all tensors made inside it, as long as they live."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = weakref.WeakSet()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        out = op(*args, **(kwargs or {}))
+        for a in tree_leaves(out):
+            if isinstance(a, Tensor) and a.untyped_storage() not in self.seen:
+                storage = a.untyped_storage()
+                self.seen.add(storage)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._gone, storage.nbytes())
+        return out
+
+    def _gone(self, nbytes: int) -> None:
+        self.now -= nbytes
+
+
+def build_teacher(cfg: Config, device: str = "meta") -> Teacher:
+    """The preset's teacher with random weights; on the meta device, shapes without content."""
+    family = find_family(cfg.family)
+    try:
+        d = describe(base.folder(cfg)) if cfg.base else None
+    except DD2Error:
+        d = None  # not converted yet: the preset knows its sizes
+    with torch.device(device):
+        tokenizer = family.tokenizer(d.tokenizer) if d else new_tokenizer(cfg)
+        sizes = d.transformer if d else fill_sizes(
+            family.transformer_sizes, SimpleNamespace(), cfg.teacher, tokenizer.cfg)
+        return family.teacher(tokenizer, family.transformer(sizes, tokenizer))
+
+
+def count(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def gts_step(opts: GTSStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
+    """Forward and backward pass of the stage gts, for a number of images."""
+    from train.gts import score_options
+
+    def step(batch: int) -> None:
+        tokens, labels = _data(teacher, batch)
+        loss = gts_step_loss(networks[0], teacher, tokens, labels, score_options(opts), True)
+        _backward(loss, networks[0])
+
+    return step
+
+
+def csd_step(opts: CSDStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
+    """`CSDTrainer.step` without what needs content: optimisers and logged numbers."""
+    from train.csd import csd_options
+
+    generator, guidance = networks
+    trainer = CSDTrainer(teacher, generator, guidance, None, None, csd_options(opts))
+
+    def step(batch: int) -> None:
+        _, labels = _data(teacher, batch)
+        x = generator.generate(torch.randn(batch, teacher.num_tokens, teacher.code_dim), labels)
+        tokens = teacher.quantise(x.detach())
+        for _ in range(opts.guidance_steps):
+            _backward(trainer.fcs(x, tokens, labels), guidance)
+        log_p = teacher_log_probs(teacher, tokens, labels, trainer.o)
+        _backward(trainer.csd(x, tokens, labels, log_p), generator)
+
+    return step
+
+
+STEPS = {  # stage → step, networks that it trains
+    "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
+
+
+def _backward(loss: Tensor, model: nn.Module) -> None:
+    """As in the stages: the last step's gradients live until this step's are computed."""
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+
+
+def fill_gradients(networks: list) -> None:
+    """Gradients as a step before would have left them."""
+    for module in networks:
+        for p in module.parameters():
+            p.grad = torch.empty_like(p)
+
+
+def _data(teacher: Teacher, batch: int) -> tuple[Tensor, Tensor]:
+    tokens = torch.randint(teacher.num_codes, (batch, teacher.num_tokens))
+    return tokens, torch.randint(teacher.num_classes, (batch,))
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[tuple[FlopCounterMode, Alive]]:
+    """Fake tensors, counted in operations and bytes."""
+    alive = Alive()
+    flops = FlopCounterMode(display=False, custom_mapping=attention_flops())
+    with FakeTensorMode(allow_non_fake_inputs=True), flops, alive:
+        yield flops, alive
+
+
+def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, ConditionalScoreModel]:
+    """The cost of one step of `batch` images on one GPU; teacher and network, without content."""
+    make_step, copies = STEPS[stage]
+    teacher, opts = build_teacher(cfg), getattr(cfg, stage)
+    with torch.device("meta"):
+        networks = [new_score_model(cfg, teacher, opts.bf16) for _ in range(copies)]
+        step = make_step(opts, teacher, networks)
+    with _counting() as (flops, alive):
+        for module in (teacher, *networks):
+            module.to_empty(device="cpu")  # in name only
+        teacher.requires_grad_(False)
+        weights = alive.now
+        fill_gradients(networks)
+        step(batch)
+    trained = sum(count(m) for m in networks)
+    average = 4 * count(networks[0])
+    working = max(0, alive.peak - weights - 4 * trained)
+    return Cost(weights + average, 4 * trained, 8 * trained, working,
+                flops.get_total_flops()), teacher, networks[0]
+
+
+def sharded(
+    cost: Cost, teacher: Teacher, model: ConditionalScoreModel, copies: int, processes: int
+) -> Cost:
+    """`cost` with `shard=true`: transformer, networks and their average, gradients and optimiser
+    are divided among the processes; what is gathered for a moment counts as `working`.
+
+    Args:
+        cost (Cost): with everything whole.
+        teacher (Teacher), model (ConditionalScoreModel): as `estimate` returns them.
+        copies (int): networks like `model` that are trained.
+        processes (int): that share them.
+    """
+    divided = 4 * (count(teacher.transformer) + (copies + 1) * count(model))
+    blocks = model.backbone.blocks  # the rest of a network, less its head, is one more unit
+    unit = 4 * max(count(blocks[0]), count(model.head), count(teacher.transformer) - count(blocks))
+    return Cost(cost.fixed - divided + divided // processes, cost.gradients // processes,
+                cost.optimizer // processes, cost.working + GATHERED * unit, cost.flops)
+
+
+def report(cfg: Config, stage: str) -> list[str]:
+    """Lines that say what a stage of a full-size preset costs."""
+    opts = getattr(cfg, stage)
+    if opts.batch % cfg.processes:
+        raise DD2Error(f"{stage}.batch={opts.batch} does not divide among processes="
+                       f"{cfg.processes}: change one.")
+    batch = opts.batch // cfg.processes
+    cost, teacher, model = estimate(cfg, stage, batch)
+    how = ""
+    if cfg.shard and cfg.processes > 1:
+        how = f", sharded ({cost.fixed / 2**30:.1f} before that, at the start)"
+        cost = sharded(cost, teacher, model, STEPS[stage][1], cfg.processes)
+    gib = {k: getattr(cost, k) / 2**30
+           for k in ("fixed", "gradients", "optimizer", "working", "total")}
+    new = sum(p.numel() for n, p in model.named_parameters() if n in model.new_parameters())
+    step = cost.flops * cfg.processes
+    hours = opts.steps * cost.flops / SPEED / 3600
+    return [
+        f"{stage}: teacher {count(teacher.transformer) / 1e6:.1f} M parameters, its tokenizer "
+        f"{count(teacher.tokenizer) / 1e6:.1f} M, {STEPS[stage][1]} score network(s) of "
+        f"{count(model) / 1e6:.1f} M ({new / 1e6:.1f} M of them new)",
+        f"{stage}: {gib['total']:.1f} GiB per GPU at {batch} images on each of {cfg.processes}"
+        f"{how}: weights and average {gib['fixed']:.1f}, gradients {gib['gradients']:.1f}, "
+        f"AdamW {gib['optimizer']:.1f}, activations and temporaries {gib['working']:.1f}",
+        f"{stage}: {step / 1e12:.1f} TFLOP per step of {opts.batch} images, {opts.steps} steps: "
+        f"{hours * cfg.processes:.0f} GPU-hours, if a GPU does {SPEED / 1e12:.0f} TFLOP/s",
+        f"{stage}: an estimate: one step on tensors without content, every operation and every "
+        "living byte counted; the allocator's slack, kernels' workspaces and the optimiser's "
+        "temporaries are not",
+        f"{stage}: dry run, nothing written",
+    ]
+
+
+def estimated(cfg: Config, stage: str) -> bool:
+    """Whether this is the dry run of a full-size preset; then its cost has been printed."""
+    if not cfg.dry_run or count(build_teacher(cfg).transformer) < LARGE:
+        return False
+    print("\n".join(report(cfg, stage)))
+    return True

@@ -1,0 +1,64 @@
+"""One batch of any sampler, as the evaluation paints it: images, tokens and what they cost."""
+
+import torch
+from torch import Tensor
+
+from dd2core.baselines import parallel_sample
+from dd2core.noise import uniforms
+from dd2core.pipeline import Pipeline
+from dd2core.tools.images import to_uint8
+from train.settings.schema import Config
+
+Painted = tuple[Tensor, Tensor, dict]
+
+
+def paint(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Painted:
+    """Paint one batch with the sampler teacher, one_step, refine or parallel.
+
+    Args:
+        pipe (Pipeline): the networks.
+        cfg (Config): its section `evaluate` names the sampler and its settings.
+        labels (Tensor): int64 (B,).
+        seed (int): image i depends on (seed, i, its label) alone.
+
+    Returns:
+        Tensor: images, uint8 (B, channels, H, W).
+        Tensor: tokens (B, L) on the CPU.
+        dict: passes; for all but `parallel` also seconds and decode_seconds.
+
+    Raises:
+        DD2Error: a setting out of its range, or a model without a generator.
+    """
+    o, t = cfg.evaluate, pipe.teacher
+    settings = {"cfg": o.cfg, "temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
+    if o.sampler == "parallel":
+        u = uniforms(len(labels), t.num_tokens, seed)
+        scale = pipe.sampling.cfg if o.cfg is None else o.cfg
+        tokens = parallel_sample(t, labels.to(t.device), u, scale, o.temperature, o.top_k,
+                                 o.top_p).cpu()
+        return to_uint8(decode(t, tokens)), tokens, {"passes": 1}
+    if o.sampler == "teacher":
+        s = pipe.sample_teacher(labels, seed, **settings)
+    elif o.sampler == "refine":
+        s = pipe.refine(labels, seed, o.start, **settings)
+    else:
+        s = pipe.sample_one_step(labels, seed)
+    cost = {"seconds": s.seconds, "decode_seconds": s.decode_seconds, "passes": s.passes}
+    return torch.from_numpy(s.images).permute(0, 3, 1, 2), s.tokens.cpu(), cost
+
+
+def reconstruct(teacher, tokens: Tensor) -> Painted:
+    """What the tokenizer makes of its own tokens (B, L): the floor; returns as `paint` does."""
+    return to_uint8(decode(teacher, tokens)), tokens.cpu(), {"passes": 0}
+
+
+@torch.no_grad()
+def decode(teacher, tokens: Tensor) -> Tensor:
+    """Tokens (n, L) → images (n, channels, H, W) in [−1, 1] on the CPU, any n."""
+    return torch.cat([teacher.decode(x.to(teacher.device)).cpu() for x in tokens.split(256)])
+
+
+def add_cost(total: dict, cost: dict) -> None:
+    """Add a batch's cost to `total`: seconds add up, passes are those of any batch."""
+    for key, value in cost.items():
+        total[key] = value if key == "passes" else total.get(key, 0.0) + value

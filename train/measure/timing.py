@@ -1,0 +1,77 @@
+"""Timing samplers in turns, each on the CPU threads that suit it."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dd2core.tools.timing import cpu_threads, synchronise
+
+Samplers = dict[str, Callable[[], Tensor]]
+
+
+MIN_SECONDS = 0.05  # one reading lasts at least this: fast samplers are called several times
+
+
+def fastest_threads(
+    found: Samplers, repeats: int, device: torch.device, counts: list[int]
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """`time_in_turns` on each count of CPU threads in turn; of each sampler the count with the
+    smallest median.
+
+    Returns:
+        seconds per call, one number per round, and the count of threads, both by sampler.
+    """
+    best: dict[str, list[float]] = {}
+    threads: dict[str, int] = {}
+    for count in counts or [torch.get_num_threads()]:
+        with cpu_threads(count):
+            times = time_in_turns(found, repeats, device)
+        for name, t in times.items():
+            if name not in best or statistics.median(t) < statistics.median(best[name]):
+                best[name], threads[name] = t, count
+    return best, threads
+
+
+def time_in_turns(
+    found: Samplers, repeats: int, device: torch.device, min_seconds: float = MIN_SECONDS
+) -> dict[str, list[float]]:
+    """Seconds per call of each sampler, one number per round.
+
+    Every round times every sampler once, in turn, and every other round backwards. The first calls
+    of each are not counted.
+    """
+    def reading(f: Callable[[], Tensor], calls: int) -> float:
+        synchronise(device)
+        since = time.perf_counter()
+        for _ in range(calls):
+            f()
+        synchronise(device)
+        return (time.perf_counter() - since) / calls
+
+    calls, times = {}, {name: [] for name in found}
+    for name, f in found.items():
+        reading(f, 1)
+        calls[name] = max(1, round(min_seconds / reading(f, 1)))
+    for r in range(repeats):
+        names = list(found) if r % 2 == 0 else list(reversed(found))
+        for name in names:
+            times[name].append(reading(found[name], calls[name]))
+    return times
+
+
+def row(n: int, times: dict[str, list[float]], threads: dict[str, int]) -> dict:
+    """One line of the table: milliseconds per batch of n images, and the ratios."""
+    ms = {name: 1e3 * statistics.median(t) for name, t in times.items()}
+    decode = ms["decode"]
+    return {
+        "batch": n,
+        "ms": ms,
+        "threads": threads,
+        "ms_range": {name: [1e3 * min(t), 1e3 * max(t)] for name, t in times.items()},
+        "ratio": ms["teacher"] / ms["one_step"],
+        "ratio_with_decoding": (ms["teacher"] + decode) / (ms["one_step"] + decode),
+        "teacher_over_yardstick": ms["teacher"] / ms["yardstick"] if "yardstick" in ms else None,
+    }

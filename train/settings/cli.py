@@ -1,0 +1,141 @@
+"""A command line → settings: dataclass defaults ← YAML preset ← `key=value` words (OmegaConf).
+
+An unknown key is an error. `python -m train.STAGE preset=NAME` reads `train/presets/NAME.yaml`;
+`preset=` also takes a path."""
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dd2core.errors import DD2Error
+from train.settings.schema import Config, Stage
+
+PRESETS = Path(__file__).parents[1] / "presets"
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def split_words(args: list[str]) -> dict[str, str]:
+    """Key and value of `key=value` words.
+
+    Raises:
+        DD2Error: a word is none.
+    """
+    words = {}
+    for word in args:
+        key, eq, value = word.partition("=")
+        if not eq or not key:
+            raise DD2Error(f"{word!r} is no setting: write key=value, for example seed=1.")
+        words[key.lstrip("-")] = value
+    return words
+
+
+def load_settings(kind: type, args: list[str]):
+    """A command line without presets: the dataclass `kind` with the values given.
+
+    Raises:
+        DD2Error: an unknown key, or a value that is missing or of the wrong type.
+    """
+    words = split_words(args)
+    try:
+        given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        known = ", ".join(f.name for f in fields(kind))
+        key = getattr(error, "full_key", None) or ", ".join(words)
+        raise DD2Error(f"Setting {key}: {first} (there are {known}).") from None
+
+
+def load_config(args: list[str], flat: str | None = None) -> Config:
+    """Resolve a command line.
+
+    Args:
+        args (list[str]): `key=value` words; `preset=NAME` names the YAML file.
+        flat (str | None): a section whose keys may also be given bare (`n=100` for
+            `evaluate.n=100`).
+
+    Raises:
+        DD2Error: an unknown key or preset, or a value of the wrong type.
+    """
+    words = split_words(args)
+    preset = words.pop("preset", "fashion-llamagen")
+    schema = OmegaConf.structured(Config)
+    if flat is not None:
+        words = {f"{flat}.{k}" if k in schema[flat] else k: v
+                 for k, v in words.items()}
+    try:
+        given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
+        merged = OmegaConf.merge(schema, _read(find_preset(preset)), given)
+        return _checked(OmegaConf.to_object(merged))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None) or ", ".join(words)
+        raise DD2Error(f"Setting {key}: {first} (train/config.py lists all).") from None
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        found = OmegaConf.load(path)
+    except (yaml.YAMLError, OSError, UnicodeDecodeError):
+        found = None
+    if not isinstance(found, DictConfig):
+        raise DD2Error(f"{path} is no preset: it must be YAML of settings, as in train/presets.")
+    return found
+
+
+def _checked(cfg: Config) -> Config:
+    """`cfg`, if its numbers are possible."""
+    for name, stage in vars(cfg).items():
+        for key in ("steps", "batch", "save_every", "log_every", "revive_every", "pair_batch"):
+            if name in ("tune", "warm") and key == "steps":
+                continue
+            if isinstance(stage, Stage) and getattr(stage, key, 1) < 1:
+                raise DD2Error(f"{name}.{key}={getattr(stage, key)} must be at least 1.")
+    if cfg.threads is not None and cfg.threads < 1:
+        raise DD2Error(f"threads={cfg.threads} must be at least 1.")
+    if not 0 <= cfg.seed < 2**31:
+        raise DD2Error(f"seed={cfg.seed} must be a whole number from 0 to 2^31 - 1.")
+    t = cfg.tokenizer
+    if len(t.mult) != len(t.res_blocks):
+        raise DD2Error(f"tokenizer.mult={t.mult} and tokenizer.res_blocks={t.res_blocks} must "
+                       "have one number per level each.")
+    if t.groups < 1 or any(t.width * m % t.groups for m in (1, *t.mult)):
+        raise DD2Error(f"tokenizer.groups={t.groups} must divide tokenizer.width times each of "
+                       "tokenizer.mult.")
+    return cfg
+
+
+def find_preset(name: str) -> Path:
+    """The YAML file of a preset, by name or path.
+
+    Raises:
+        DD2Error: there is none; lists those that exist.
+    """
+    for path in (PRESETS / f"{name}.yaml", Path(name)):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+    raise DD2Error(f"There is no preset {name!r}: choose one of {known}, or give a YAML file.")
+
+
+def main(run, flat: str | None = None, kind: type | None = None) -> None:
+    """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend.
+
+    Args:
+        run (Callable): takes the settings.
+        flat (str | None): see `load_config`.
+        kind (type | None): the settings of a command without presets; None is `Config`.
+    """
+    try:
+        args = sys.argv[1:]
+        run(load_settings(kind, args) if kind else load_config(args, flat))
+    except DD2Error as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped: the same command again resumes from the last saved step.")

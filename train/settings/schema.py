@@ -1,0 +1,210 @@
+"""Settings: dataclass defaults ← YAML preset ← `key=value` on the command line (OmegaConf).
+
+An unknown key is an error. Every field says its unit and what None means. `python -m train.STAGE
+preset=NAME` reads `train/presets/NAME.yaml`; `preset=` also takes a path.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Stage:
+    """What every training stage has."""
+
+    steps: int = 1000  # optimiser steps
+    batch: int = 64  # images per step
+    lr: float = 1e-3  # peak learning rate
+    warmup: int = 50  # steps of linear warm-up
+    lr_final: float = 0.05  # learning rate at the end, as a fraction of the peak (cosine)
+    weight_decay: float = 0.0  # of AdamW
+    beta1: float = 0.9  # of Adam
+    beta2: float = 0.99  # of Adam
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.999  # decay of the weight average that is kept
+    bf16: bool = False  # autocast of the networks to bfloat16 (closed forms stay float32)
+    save_every: int = 200  # steps between resumable states
+    log_every: int = 20  # steps between lines of the log
+    grid_every: int = 0  # steps between sample grids; 0 is never
+
+
+@dataclass
+class TokenizerStage(Stage):
+    """The VQ tokenizer: sizes (see `VQConfig` and `VARTokenizerConfig`) and training."""
+
+    width: int = 16  # channels at full resolution
+    mult: list[int] = field(default_factory=lambda: [1, 4, 6])  # channels per level / width
+    res_blocks: list[int] = field(default_factory=lambda: [0, 1, 1])  # per level of the encoder
+    z_channels: int = 64  # channels before the projection to the code
+    num_codes: int = 512  # V
+    code_dim: int = 8  # C
+    groups: int = 8  # of GroupNorm
+    attention: bool = True  # at the lowest resolution
+    patch_nums: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 7])  # var: p_k per scale
+    phi_convs: int = 4  # var: convolutions φ of the pyramid, shared by the scales
+    l1: float = 1.0  # weight of |x − x̂|
+    l2: float = 1.0  # weight of (x − x̂)²
+    commitment: float = 0.25  # weight of ‖z − sg c‖²
+    revive_every: int = 50  # steps between re-seeding the codes unused since the last time
+
+
+@dataclass
+class TeacherStage(Stage):
+    """The AR transformer: sizes (see `TransformerConfig` and `VARConfig`) and training."""
+
+    depth: int = 8  # blocks
+    width: int = 128  # D
+    heads: int = 4  # attention heads
+    hidden: int = 344  # llamagen: of SwiGLU
+    token_input: str = "codes"  # llamagen: codes: Linear(C, D) on code vectors; table: Embedding
+    mlp_ratio: float = 4.0  # var: hidden width of the MLP / width
+    shared_aln: bool = False  # var: one adaLN Linear for all blocks, plus an offset per block
+    attn_l2_norm: bool = True  # var: unit queries and keys, learned scale per head
+    class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
+
+
+@dataclass
+class HeadConfig:
+    """The head of guidance network and generator (design §3)."""
+
+    depth: int = 3  # residual adaLN layers
+    width: int = 128  # of those layers
+    t_init: float = 0.83  # the generator's fixed time, in (0, 1)
+
+
+@dataclass
+class GTSStage(Stage):
+    """Ground-truth score initialisation (design §4 (4))."""
+
+    times: int = 2  # S, noise times per token
+    t_min: float = 0.02  # smallest time
+    t_max: float = 0.99  # largest time
+    cfg: float = 1.5  # guidance of the teacher inside the score
+    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
+
+
+@dataclass
+class CSDStage(Stage):
+    """Conditional score distillation (design §4 (5)–(7)); `lr` is the generator's."""
+
+    form: str = "dmd"  # sid (6) or dmd (7)
+    alpha: float = 1.0  # α of (6)
+    lr_guidance: float = 1e-3  # peak learning rate of ψ
+    guidance_steps: int = 1  # r, steps of ψ per step of G
+    times: int = 2  # S, noise times per token
+    t_min: float = 0.05  # smallest time
+    t_max: float = 0.95  # largest time
+    cfg: float = 1.5  # guidance of the teacher inside the score
+    omega_min: float = 0.05  # clip of ω from below
+    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
+    ema_warmup: float = 9.0  # memory of the average grows as steps / ema_warmup; 1 is the mean
+    average: list[int] | None = None  # first, last step of snapshots to average; None: running one
+    start: str = "gts"  # gts: G and ψ from gts; warm: G from warm, ψ from gts; csd: both from csd
+    guidance_first: int = 0  # steps at the start in which G stands still and ψ catches up
+    pair_share: float = 0.0  # part of each batch whose latents are those of the stage warm's pairs
+    pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
+
+
+@dataclass
+class DD1Stage(Stage):
+    """The DD1 baseline (design §6)."""
+
+    name: str = "dd1"  # folder of this run, so that a sweep keeps its runs apart
+    pairs: int = 10_000  # (ε, tokens) pairs generated once
+    pair_batch: int = 256  # images per AR pass while generating pairs
+    euler_steps: int = 16  # of the ODE per token, t from 1 to 0.03
+    sharpness: float = 4.0  # logits of the cross-entropy are −sharpness·‖D − c‖²/2
+    latent_weight: float = 1.0  # weight of ‖D − c‖² beside the cross-entropy on codes
+    cfg: float = 1.5  # guidance of the teacher
+
+
+@dataclass
+class ClassifierStage(Stage):
+    """The feature extractor of the evaluation (design §9)."""
+
+    width: int = 32  # channels of the first convolution
+    features: int = 128  # penultimate features
+
+
+@dataclass
+class Evaluate:
+    """Evaluation (design §9)."""
+
+    features: str = "classifier"  # classifier: train.classifier's; inception: FID and IS
+    sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
+    n: int = 10_000  # images; fewer is called an estimate
+    batch: int = 256  # images per pass
+    cfg: float | None = None  # teacher's guidance; None is the preset's
+    temperature: float = 1.0  # teacher's
+    top_k: int = 0  # teacher's; 0 is all codes
+    top_p: float = 1.0  # teacher's; 1 is all codes
+    start: int = 0  # refine: first step that the teacher re-samples
+    seed: int = 0  # of the samples
+    tag: str | None = None  # name of the result files; None is the sampler's
+    weights: str | None = None  # generator weights (.safetensors); None is the model folder's
+    model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
+    reference: str | None = None  # inception: folder of pictures, or .npz; None is refused
+    inception: str | None = None  # inception: file of its weights; None: torch-fidelity's download
+    resize: int | None = None  # inception: pixels a side that are measured; None is image_size
+    save_npz: bool = False  # inception: keep the samples as .npz (arr_0), not as .npy
+
+
+@dataclass
+class Benchmark:
+    """Timing of the samplers (`train.benchmark`)."""
+
+    batches: list[int] = field(default_factory=lambda: [1, 8, 64])  # images per call
+    repeats: int = 7  # rounds; each times every sampler once, the median is kept
+    thread_counts: list[int] = field(default_factory=list)  # CPU threads: each sampler's fastest
+    starts: list[int] = field(default_factory=list)  # refine: also time it from these steps on
+    cfg: float | None = None  # teacher's guidance; None is the preset's
+    bf16: bool = False  # autocast of both samplers to bfloat16
+    model: str | None = None  # model folder; None is as in `Evaluate`
+
+
+@dataclass
+class Sampling:
+    """The teacher's default sampling settings, stored with the model."""
+
+    cfg: float = 1.5  # guidance scale
+    temperature: float = 1.0  # divides the logits
+    top_k: int = 0  # 0 is all codes
+    top_p: float = 1.0  # 1 is all codes
+
+
+@dataclass
+class Config:
+    """A whole experiment: one preset."""
+
+    name: str = "unnamed"  # of the preset; also the folder under runs/
+    family: str = "llamagen"  # the teacher's: llamagen or var
+    base: str | None = None  # whose tokenizer and teacher this run distils; None: its own stages'
+    # A base is a model folder, a shipped preset or a hub id (owner/name@revision).
+    data: str = "fashion-mnist"  # fashion-mnist, or a folder (IDX files or class folders)
+    image_size: int = 28  # pixels a side
+    channels: int = 1  # 1 grey, 3 RGB
+    seed: int = 0  # of everything
+    device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
+    threads: int | None = None  # CPU threads; None leaves torch's choice
+    processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
+    shard: bool = False  # divide weights, moments and averages among the processes (FSDP2)
+    out: str | None = None  # folder of the run; None is runs/NAME
+    export: str | None = None  # folder that train.export writes; None is runs/NAME/model
+    export_hub: str | None = None  # hub id (owner/name) that train.export also uploads to; None: no
+    export_license: str = "mit"  # of the weights, in the model card; your data may ask for another
+    tensorboard: bool = False  # also write TensorBoard files
+    skip: str | None = None  # stages that train.all leaves out, separated by commas; None is none
+    dry_run: bool = False  # print sizes and one step's cost, write nothing
+    tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
+    teacher: TeacherStage = field(default_factory=TeacherStage)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    gts: GTSStage = field(default_factory=GTSStage)
+    csd: CSDStage = field(default_factory=CSDStage)
+    tune: CSDStage = field(default_factory=lambda: CSDStage(steps=0, start="csd"))  # 0: no tuning
+    dd1: DD1Stage = field(default_factory=DD1Stage)
+    warm: DD1Stage = field(default_factory=lambda: DD1Stage(steps=0, name="warm"))  # 0: none
+    classifier: ClassifierStage = field(default_factory=ClassifierStage)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    benchmark: Benchmark = field(default_factory=Benchmark)
+    sampling: Sampling = field(default_factory=Sampling)
+
+
