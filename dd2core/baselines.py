@@ -1,4 +1,4 @@
-"""The baselines DD2 is measured against (design §6): parallel sampling and DD1's pairs and loss."""
+"""The baselines DD2 is measured against (method §6): parallel sampling and DD1's pairs and loss."""
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ def parallel_sample(
 
 
 def flow_to_token(log_p: Tensor, eps: Tensor, codebook: Tensor, euler_steps: int = 16) -> Tensor:
-    """DD1's map from noise to a token: dx/dt = (x − D_Φ)/t from t = 1 to 0.03 (design §6).
+    """DD1's map from noise to a token: dx/dt = (x − D_Φ)/t from t = 1 to 0.03 (method §6).
 
     Args:
         log_p (Tensor): log-probabilities of the codes, (..., V).

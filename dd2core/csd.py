@@ -1,4 +1,4 @@
-"""Conditional Score Distillation, step by step (design §4).
+"""Conditional Score Distillation, step by step (method §4).
 
 `CSDTrainer.step` is the algorithm box: one generator pass, r steps of the guidance network ψ on its
 samples (FCS), one step of the generator G against teacher and ψ (CSD), EMA of G. It takes latents
@@ -89,12 +89,12 @@ class CSDTrainer:
                 **pairs}
 
     def fcs(self, x: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
-        """FCS loss of the generator's output x with its quantised prefix (design §4 (5))."""
+        """FCS loss of the generator's output x with its quantised prefix (method §4 (5))."""
         h = self.guidance.features(tokens, labels)
         return fcs_loss(guidance_denoiser(self.guidance, h), x, *draw(x, self.o))
 
     def csd(self, x: Tensor, tokens: Tensor, labels: Tensor, log_p: Tensor) -> Tensor:
-        """CSD loss of x (with graph), prefix stop-gradient for both scores (design §4 (6)–(7))."""
+        """CSD loss of x (with graph), prefix stop-gradient for both scores (method §4 (6)–(7))."""
         o = self.o
         d_phi = teacher_denoiser(self.teacher, log_p, o)
         eps, t = draw(x, o)

@@ -1,6 +1,6 @@
 """The scores of teacher and network on noised tokens, and the ground-truth-score step.
 
-(design §4 (4))"""
+(method §4 (4))"""
 
 import dataclasses
 
@@ -52,10 +52,10 @@ def gts_step_loss(
     model: ConditionalScoreModel, teacher: Teacher, tokens: Tensor, labels: Tensor,
     o: ScoreOptions, as_vectors: bool = False,
 ) -> Tensor:
-    """GTS loss of a batch of data tokens (B, L), labels (B,) (design §4 (4)).
+    """GTS loss of a batch of data tokens (B, L), labels (B,) (method §4 (4)).
 
     With `as_vectors` the prefix is given as code vectors, which trains the generator's
-    Linear(C, D) where the teacher has a token table (design §3).
+    Linear(C, D) where the teacher has a token table (method §3).
     """
     codes = teacher.codebook[tokens]  # (B, L, C)
     h = model.features(codes if as_vectors else tokens, labels)

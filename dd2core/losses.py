@@ -1,4 +1,4 @@
-"""The three losses of DD2 (design §4): ground-truth score, fake score, conditional distillation.
+"""The three losses of DD2 (method §4): ground-truth score, fake score, conditional distillation.
 
 Pure functions of tensors. `x` are code vectors (B, L, C), `h` features (B, L, D) of a
 `ConditionalScoreModel`, t times (S, B, L, 1) and eps noise (S, B, L, C): several times per token
@@ -16,12 +16,12 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) → D
 
 
 def weighted_error(d: Tensor, target: Tensor, t: Tensor) -> Tensor:
-    """E λ(t) ‖D − target‖²: sum over C, mean over everything else (design §4)."""
+    """E λ(t) ‖D − target‖²: sum over C, mean over everything else (method §4)."""
     return (loss_weight(t) * (d - target).square()).sum(-1).mean()
 
 
 def gts_loss(student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """GTS: regress the teacher's closed-form denoised mean (design §4 (4)).
+    """GTS: regress the teacher's closed-form denoised mean (method §4 (4)).
 
     Args:
         student (Denoiser): D_ψ given the tokens' prefix.
@@ -39,7 +39,7 @@ def gts_loss(student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t
 
 
 def fcs_loss(guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """FCS: the guidance network learns the score of the generator's samples (design §4 (5)).
+    """FCS: the guidance network learns the score of the generator's samples (method §4 (5)).
 
     Args:
         guidance (Denoiser): D_ψ given the quantised prefix.
@@ -54,7 +54,7 @@ def fcs_loss(guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def distance_weight(x: Tensor, d_teacher: Tensor, omega_min: float) -> Tensor:
-    """ω = sg max(ω_min, mean over C of |x − D_Φ|), per token and time: (..., 1) (design §4)."""
+    """ω = sg max(ω_min, mean over C of |x − D_Φ|), per token and time: (..., 1) (method §4)."""
     return (x - d_teacher).detach().abs().mean(-1, keepdim=True).clamp_min(omega_min)
 
 
@@ -62,7 +62,7 @@ def csd_loss_sid(
     teacher: Denoiser, guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor, alpha: float = 1.0,
     omega_min: float = 0.05,
 ) -> Tensor:
-    """CSD in SiD form, differentiated through x, x_t and both D's inputs (design §4 (6)).
+    """CSD in SiD form, differentiated through x, x_t and both D's inputs (method §4 (6)).
 
     Args:
         teacher (Denoiser): D_Φ, differentiable in x_t.
@@ -86,7 +86,7 @@ def csd_loss_dmd(
     teacher: Denoiser, guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor,
     omega_min: float = 0.05,
 ) -> Tensor:
-    """CSD in DMD form: a surrogate whose gradient in x is sg (D_ψ − D_Φ)/ω (design §4 (7)).
+    """CSD in DMD form: a surrogate whose gradient in x is sg (D_ψ − D_Φ)/ω (method §4 (7)).
 
     Arguments as in `csd_loss_sid`; neither D is differentiated.
 

@@ -1,11 +1,11 @@
-"""Moving through the space of latents ε (design §5)."""
+"""Moving through the space of latents ε (method §5)."""
 
 import torch
 from torch import Tensor
 
 
 def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """sin((1 − s)Ω)/sin Ω · a + sin(sΩ)/sin Ω · b, Ω the angle between a and b (design §5).
+    """sin((1 − s)Ω)/sin Ω · a + sin(sΩ)/sin Ω · b, Ω the angle between a and b (method §5).
 
     The whole latent of an image is one vector. Between two standard normal latents every point of
     the way is of their length, as the generator knows them; a straight line would pass through
@@ -30,7 +30,7 @@ def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
 
 
 def sample_seeds(n: int, seed: int) -> list[int]:
-    """Seeds of the samples 0…n−1 of a run: they depend on (seed, position) alone (design §10)."""
+    """Seeds of the samples 0…n−1 of a run: they depend on (seed, position) alone (method §10)."""
     # A bijective mix: neighbouring seeds and positions give unrelated streams.
     return [(seed * 0x9E3779B97F4A7C15 + i * 0xD1B54A32D192ED03) % (2**63 - 1) for i in range(n)]
 

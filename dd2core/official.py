@@ -1,4 +1,4 @@
-"""Official checkpoints as teachers (design §10); files and hub ids: `python -m train.convert`.
+"""Official checkpoints as teachers (method §10); files and hub ids: `python -m train.convert`.
 
     load_llamagen(gpt_state, vq_state, num_heads=…, grid=16) → LlamaGenTeacher
     load_var(var_state, vae_state, num_heads=…, patch_nums=…) → VARTeacher

@@ -1,4 +1,4 @@
-"""`load_pipeline`: a trained model folder as three samplers with honest timing (design §5, §10).
+"""`load_pipeline`: a trained model folder as three samplers with honest timing (method §5, §10).
 
     pipe = load_pipeline("fashion-llamagen")
     pipe.sample_one_step([0, 1, 2], seed=0).images
@@ -137,7 +137,7 @@ class Pipeline:
         temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
         latents: Tensor | None = None,
     ) -> Sample:
-        """One step, then the teacher re-samples from step `start` on (design §5).
+        """One step, then the teacher re-samples from step `start` on (method §5).
 
         Args:
             start (int | None): 0…K; K (and None) is plain one step. Passes: 1 + K − start.

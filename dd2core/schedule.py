@@ -1,4 +1,4 @@
-"""Rectified-flow noising and the preconditioning of the score networks (design §2)."""
+"""Rectified-flow noising and the preconditioning of the score networks (method §2)."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def add_noise(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """x_t = (1 − t)·x_0 + t·ε (design §2).
+    """x_t = (1 − t)·x_0 + t·ε (method §2).
 
     Args:
         x_0 (Tensor): clean code vectors, shape (..., C).
@@ -21,7 +21,7 @@ def add_noise(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def precondition(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """c_skip, c_out, c_in of D = c_skip·x_t + c_out·F(c_in·x_t, t, h) (design §2).
+    """c_skip, c_out, c_in of D = c_skip·x_t + c_out·F(c_in·x_t, t, h) (method §2).
 
     For x_0 of unit variance, c_in·x_t has unit variance and so has the target of F.
 
@@ -36,12 +36,12 @@ def precondition(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def loss_weight(t: Tensor) -> Tensor:
-    """λ(t) = 1/c_out(t)², which gives F a unit-variance target (design §4)."""
+    """λ(t) = 1/c_out(t)², which gives F a unit-variance target (method §4)."""
     return 1 / precondition(t)[1] ** 2
 
 
 def generator_input(eps: Tensor, t_init: float) -> Tensor:
-    """The x_t that the generator's head is given, so that c_in·x_t = ε (design §3).
+    """The x_t that the generator's head is given, so that c_in·x_t = ε (method §3).
 
     Args:
         eps (Tensor): latent noise, shape (B, L, C).
@@ -57,7 +57,7 @@ def draw_times(
     shape: tuple[int, ...], low: float, high: float, like: Tensor,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Uniform times in [low, high], one per token and draw (design §4).
+    """Uniform times in [low, high], one per token and draw (method §4).
 
     Args:
         shape (tuple[int, ...]): usually (S, B, L, 1).

@@ -1,4 +1,4 @@
-"""The teacher as a conditional score model, in closed form (design §2).
+"""The teacher as a conditional score model, in closed form (method §2).
 
 A noised token is a mixture of V Gaussians centred on the codes, so its denoised mean and its score
 need no network beyond the teacher's own probabilities. Everything here is a pure function, runs in
@@ -16,7 +16,7 @@ from dd2core.tools.numerics import full_precision
 def posterior_mean(
     x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor, chunk: int | None = None
 ) -> Tensor:
-    """D_Φ(x_t, t) = Σ_j w_j c_j, the teacher's denoised mean (design §2 (1)–(2)).
+    """D_Φ(x_t, t) = Σ_j w_j c_j, the teacher's denoised mean (method §2 (1)–(2)).
 
     Args:
         x_t (Tensor): noised tokens, shape (..., C).
@@ -51,7 +51,7 @@ def posterior_mean(
 
 
 def posterior_weights(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> Tensor:
-    """w_j ∝ p_j · exp(−‖x_t − (1 − t)c_j‖² / (2t²)), what x_t leaves of p (design §2 (1)).
+    """w_j ∝ p_j · exp(−‖x_t − (1 − t)c_j‖² / (2t²)), what x_t leaves of p (method §2 (1)).
 
     Arguments and shapes as in `posterior_mean`, all of one dtype; gives (..., V), rows sum to 1.
     """
@@ -70,7 +70,7 @@ def _posterior_mean(x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor) -> 
 def conditional_score(
     x_t: Tensor, t: Tensor, log_p: Tensor, codebook: Tensor, chunk: int | None = None
 ) -> Tensor:
-    """s_Φ = −(x_t − (1 − t)·D_Φ) / t², the teacher's conditional score (design §2 (3)).
+    """s_Φ = −(x_t − (1 − t)·D_Φ) / t², the teacher's conditional score (method §2 (3)).
 
     Arguments and shapes as in `posterior_mean`.
     """

@@ -1,7 +1,7 @@
 """`ConditionalScoreModel`: the one network class, used as guidance network ψ and generator G.
 
 The teacher's own transformer gives a feature h_i per position from q_<i; a small MLP with adaptive
-layer norm maps (x_t, t, h_i) to the denoised mean D (design §3).
+layer norm maps (x_t, t, h_i) to the denoised mean D (method §3).
 """
 
 import math
@@ -66,7 +66,7 @@ class ScoreHead(nn.Module):
 
 
 class ConditionalScoreModel(nn.Module):
-    """Backbone and head: D(x_t, t | q_<i) = c_skip·x_t + c_out·F(c_in·x_t, t, h_i) (design §2–3).
+    """Backbone and head: D(x_t, t | q_<i) = c_skip·x_t + c_out·F(c_in·x_t, t, h_i) (method §2–3).
 
     Args:
         backbone (nn.Module): from `Teacher.backbone()`.
@@ -103,7 +103,7 @@ class ConditionalScoreModel(nn.Module):
         return self.denoise(x_t, t, self.features(prefix, labels))
 
     def generate(self, eps: Tensor, labels: Tensor) -> Tensor:
-        """The generator: all L code vectors in one pass (design §3).
+        """The generator: all L code vectors in one pass (method §3).
 
         Args:
             eps (Tensor): latents, standard normal, (B, L, C).
@@ -117,6 +117,6 @@ class ConditionalScoreModel(nn.Module):
 
     def new_parameters(self) -> set[str]:
         """Names of the parameters that are not copied from the teacher: the head, and a
-        `Linear(C, D)` where the teacher has only a token table (design §3)."""
+        `Linear(C, D)` where the teacher has only a token table (method §3)."""
         head = {f"head.{name}" for name, _ in self.head.named_parameters()}
         return head | {f"backbone.{name}" for name in self.backbone.new_parameters()}

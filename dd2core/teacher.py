@@ -1,4 +1,4 @@
-"""The teacher: an image AR model behind one small interface (design §10).
+"""The teacher: an image AR model behind one small interface (method §10).
 
 A family (LlamaGen, VAR) implements the abstract methods in a file of its own. Guided probabilities,
 sampling, streaming and refinement are written here once, and the method never asks which family
@@ -19,7 +19,7 @@ from dd2core.tools.numerics import nearest_code
 
 
 def scaled_codebook(codes: Tensor) -> tuple[Tensor, float]:
-    """Codes (V, C) times the one scalar that gives them RMS 1, and that scalar (design §1)."""
+    """Codes (V, C) times the one scalar that gives them RMS 1, and that scalar (method §1)."""
     codes = codes.detach().float()
     # Meta tensors have shapes but no values: sizes and costs are the same with any scale.
     scale = 1.0 if codes.is_meta else float(codes.square().mean().rsqrt())
@@ -104,7 +104,7 @@ class Teacher(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def backbone(self) -> nn.Module:
-        """A trainable copy without the last Linear (design §3).
+        """A trainable copy without the last Linear (method §3).
 
         It maps (prefix tokens (B, L) or code-like vectors (B, L, C), labels (B,)) to features
         (B, L, D), has the attribute `width` = D and the method `new_parameters()`: the names of
@@ -129,7 +129,7 @@ class Teacher(nn.Module, abc.ABC):
         self, tokens: Tensor, labels: Tensor, cfg: float | None = None, temperature: float = 1.0,
         top_k: int = 0, top_p: float = 1.0,
     ) -> Tensor:
-        """log p_j = log p(q_i = c_j | q_<i, y), guided and filtered (design §2).
+        """log p_j = log p(q_i = c_j | q_<i, y), guided and filtered (method §2).
 
         Args:
             tokens (Tensor): teacher-forced prefix, (B, L) int64.

@@ -1,4 +1,4 @@
-"""Conditional Score Distillation: `python -m train.csd preset=fashion-llamagen` (design §4).
+"""Conditional Score Distillation: `python -m train.csd preset=fashion-llamagen` (method §4).
 
 The guidance network starts from the GTS network, the generator from what `csd.start` names; what is
 kept is an average of G: the running one, or with `csd.average=[first,last]` the mean of the

@@ -1,4 +1,4 @@
-"""The DD1 baseline: `python -m train.dd1 preset=fashion-llamagen` (design §6).
+"""The DD1 baseline: `python -m train.dd1 preset=fashion-llamagen` (method §6).
 
 Pairs (ε, tokens) are generated once along AR sampling and kept in the run folder with the seconds
 they took; then the same generator class regresses them. `dd1.name=…` gives a sweep one folder per

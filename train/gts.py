@@ -1,4 +1,4 @@
-"""Ground-truth score initialisation: `python -m train.gts preset=fashion-llamagen` (design §4 (4)).
+"""Ground-truth score initialisation: `python -m train.gts preset=fashion-llamagen` (method §4 (4)).
 
 The network learns the teacher's closed-form denoised mean on data tokens. The result starts both
 the guidance network and the generator.
@@ -38,7 +38,7 @@ class GTSJob:
         self.options = score_options(self.opts)
 
     def step(self, i: int) -> dict[str, float]:
-        """One step; i from 0. Odd steps give the prefix as code vectors (design §3)."""
+        """One step; i from 0. Odd steps give the prefix as code vectors (method §3)."""
         o, device = self.opts, self.teacher.device
         pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)

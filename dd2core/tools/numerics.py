@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
-    """Index of the nearest code in Euclidean distance, at full precision (design §2).
+    """Index of the nearest code in Euclidean distance, at full precision (method §2).
 
     Args:
         x (Tensor): vectors, shape (..., C).
@@ -24,7 +24,7 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def full_precision(device: torch.device):
-    """Autocast and TF32 off: near a border between codes TF32 moves D by 0.4 (design §2)."""
+    """Autocast and TF32 off: near a border between codes TF32 moves D by 0.4 (method §2)."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""The three losses (design §4): their minima, their gradients, and where no gradient may go."""
+"""The three losses (method §4): their minima, their gradients, and where no gradient may go."""
 
 import pytest
 import torch

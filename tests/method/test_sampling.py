@@ -1,4 +1,4 @@
-"""From logits to tokens: filters, inversion of the CDF, seeds (design §10)."""
+"""From logits to tokens: filters, inversion of the CDF, seeds (method §10)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Noising and preconditioning: the identities that the networks rely on (design §2–3)."""
+"""Noising and preconditioning: the identities that the networks rely on (method §2–3)."""
 
 import math
 

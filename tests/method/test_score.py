@@ -1,4 +1,4 @@
-"""The teacher's closed-form score: densities, autograd, limits, precision, memory (design §2)."""
+"""The teacher's closed-form score: densities, autograd, limits, precision, memory (method §2)."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""How tokens look to the teacher: NLL, entropy, and the floor of the FCS loss (design §9)."""
+"""How tokens look to the teacher: NLL, entropy, and the floor of the FCS loss (method §9)."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dd2core.schedule import add_noise
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a set of tokens looks to the teacher (design §9).
+    """How a set of tokens looks to the teacher (method §9).
 
     Attributes:
         nll: the teacher's guided negative log-likelihood, nats per token; tokens that top-k or

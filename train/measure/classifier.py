@@ -1,7 +1,7 @@
 """The feature extractor of the evaluation: a small classifier, and its torch-fidelity wrapper.
 
 Inception means nothing on 28-pixel clothes, so Fréchet distance ("FD"), precision and recall are
-taken on this classifier's penultimate features (design §9).
+taken on this classifier's penultimate features (method §9).
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Metrics of the evaluation, all by torch-fidelity on the classifier's features (design §9)."""
+"""Metrics of the evaluation, all by torch-fidelity on the classifier's features (method §9)."""
 
 from dataclasses import dataclass
 

@@ -64,7 +64,7 @@ class TeacherStage(Stage):
 
 @dataclass
 class HeadConfig:
-    """The head of guidance network and generator (design §3)."""
+    """The head of guidance network and generator (method §3)."""
 
     depth: int = 3  # residual adaLN layers
     width: int = 128  # of those layers
@@ -73,7 +73,7 @@ class HeadConfig:
 
 @dataclass
 class GTSStage(Stage):
-    """Ground-truth score initialisation (design §4 (4))."""
+    """Ground-truth score initialisation (method §4 (4))."""
 
     times: int = 2  # S, noise times per token
     t_min: float = 0.02  # smallest time
@@ -84,7 +84,7 @@ class GTSStage(Stage):
 
 @dataclass
 class CSDStage(Stage):
-    """Conditional score distillation (design §4 (5)–(7)); `lr` is the generator's."""
+    """Conditional score distillation (method §4 (5)–(7)); `lr` is the generator's."""
 
     form: str = "dmd"  # sid (6) or dmd (7)
     alpha: float = 1.0  # α of (6)
@@ -106,7 +106,7 @@ class CSDStage(Stage):
 
 @dataclass
 class DD1Stage(Stage):
-    """The DD1 baseline (design §6)."""
+    """The DD1 baseline (method §6)."""
 
     name: str = "dd1"  # folder of this run, so that a sweep keeps its runs apart
     pairs: int = 10_000  # (ε, tokens) pairs generated once
@@ -119,7 +119,7 @@ class DD1Stage(Stage):
 
 @dataclass
 class ClassifierStage(Stage):
-    """The feature extractor of the evaluation (design §9)."""
+    """The feature extractor of the evaluation (method §9)."""
 
     width: int = 32  # channels of the first convolution
     features: int = 128  # penultimate features
@@ -127,7 +127,7 @@ class ClassifierStage(Stage):
 
 @dataclass
 class Evaluate:
-    """Evaluation (design §9)."""
+    """Evaluation (method §9)."""
 
     features: str = "classifier"  # classifier: train.classifier's; inception: FID and IS
     sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set

@@ -30,7 +30,7 @@ GROUPS = 32  # of every GroupNorm
 def load_llamagen(
     gpt_state: Mapping, vq_state: Mapping, num_heads: int | None = None, grid: int = 16
 ) -> LlamaGenTeacher:
-    """The teacher of two official checkpoints (design §10).
+    """The teacher of two official checkpoints (method §10).
 
     Args:
         gpt_state (Mapping): of the transformer, bare or wrapped (see `unwrap`).

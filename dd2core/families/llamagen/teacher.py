@@ -62,7 +62,7 @@ class LlamaGenTeacher(Teacher):
         return self.transformer.output(model.run_blocks(x))
 
     def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
-        """u + s(c − u) (design §10)."""
+        """u + s(c − u) (method §10)."""
         return uncond + cfg * (cond - uncond)
 
     def begin(self, labels: Tensor) -> KVCache:

@@ -14,7 +14,7 @@ from dd2core.tools.numerics import nearest_code
 
 
 class VQTokenizer(nn.Module):
-    """Encoder, l2-normalised codebook and decoder (design §7, LlamaGen row)."""
+    """Encoder, l2-normalised codebook and decoder (method §7, LlamaGen row)."""
 
     def __init__(self, cfg: VQConfig):
         super().__init__()

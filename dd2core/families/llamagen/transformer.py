@@ -1,7 +1,7 @@
 """The LlamaGen family: a raster-order transformer over the tokens of a VQ tokenizer.
 
 Told top to bottom: 2-D rotary positions, block, backbone, transformer, teacher. RMSNorm, SwiGLU,
-a class token in front, a KV cache written in place (design §7; sizes in `TransformerConfig`).
+a class token in front, a KV cache written in place (method §7; sizes in `TransformerConfig`).
 """
 
 from typing import NamedTuple
@@ -116,7 +116,7 @@ class Block(nn.Module):
 
 
 class LlamaGenBackbone(nn.Module):
-    """Class token, token input, blocks and final norm: features h_i from q_<i (design §3)."""
+    """Class token, token input, blocks and final norm: features h_i from q_<i (method §3)."""
 
     def __init__(self, cfg: TransformerConfig, codebook: Tensor):
         super().__init__()
@@ -171,7 +171,7 @@ class LlamaGenBackbone(nn.Module):
         return self.norm(x)
 
     def add_code_input(self) -> None:
-        """Give a backbone with a token table the Linear(C, D) that vectors need (design §3).
+        """Give a backbone with a token table the Linear(C, D) that vectors need (method §3).
 
         Initialised by least squares from code vectors to the table; trained in GTS.
         """

@@ -1,7 +1,7 @@
 """The transformer block of the VAR family: attention and MLP, each under adaptive layer norm.
 
 Class-conditioned gates, scales and shifts, optional l2 normalisation of queries and keys with a
-learned scale per head (design §7).
+learned scale per head (method §7).
 """
 
 import math

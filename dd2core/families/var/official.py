@@ -27,7 +27,7 @@ def load_var(
     var_state: Mapping, vae_state: Mapping, num_heads: int | None = None,
     patch_nums: Sequence[int] = PATCH_NUMS,
 ) -> VARTeacher:
-    """The teacher of two official checkpoints (design §10).
+    """The teacher of two official checkpoints (method §10).
 
     Args:
         var_state (Mapping): of the transformer, bare or wrapped (see `unwrap`).

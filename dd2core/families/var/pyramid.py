@@ -2,7 +2,7 @@
 
 Scale k has a square map of p_k² vectors. Its contribution is bicubically up-sampled to p_K, passed
 through a 3×3 convolution φ(x) = (x + conv(x))/2 shared by neighbouring scales, and summed into f̂;
-the transformer sees, for scale k + 1, f̂ area-down-sampled to p_{k+1} (design §3, §7).
+the transformer sees, for scale k + 1, f̂ area-down-sampled to p_{k+1} (method §3, §7).
 
 Maps are kept as (B, p², C): both resamplings are products with a fixed matrix, and φ is a single
 convolution whose kernel has the identity folded in. All of it is linear, so a small frozen pyramid

@@ -61,7 +61,7 @@ class VARTeacher(Teacher):
         return self.transformer.output(self.transformer.backbone(blank, labels))
 
     def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
-        """(1 + t_k)c − t_k·u with t_k = cfg·k/(K − 1) (design §10)."""
+        """(1 + t_k)c − t_k·u with t_k = cfg·k/(K − 1) (method §10)."""
         t = cfg * self.strength[start : start + cond.shape[1]]  # (n, 1)
         return torch.addcmul(cond, cond - uncond, t.to(cond.dtype))
 

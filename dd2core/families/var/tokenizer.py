@@ -17,7 +17,7 @@ from dd2core.tools.numerics import nearest_code
 
 
 class VARTokenizer(nn.Module):
-    """Encoder, residual pyramid over one codebook, decoder (design §7, VAR row)."""
+    """Encoder, residual pyramid over one codebook, decoder (method §7, VAR row)."""
 
     def __init__(self, cfg: VARTokenizerConfig):
         super().__init__()

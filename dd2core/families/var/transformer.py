@@ -1,9 +1,9 @@
 """The VAR family: a transformer that predicts the tokens of one scale after the other.
 
 Told top to bottom: backbone, transformer, KV cache over scales, teacher. Learned positions and
-levels, attention within a scale and to all coarser ones, guidance that grows with the scale (design
-§7, §10; blocks and sizes in `dd2core.families.var.block`). What a scale sees of the coarser ones comes
-through the residual pyramid of the tokenizer, so noise can take the place of code vectors (§3).
+levels, attention within a scale and to all coarser ones, guidance that grows with the scale
+(method §7, §10; blocks in `dd2core.families.var.block`). What a scale sees of the coarser ones comes
+through the tokenizer's residual pyramid, so noise can take the place of code vectors (method §3).
 """
 
 
@@ -32,7 +32,7 @@ def scale_mask(patch_nums: tuple[int, ...]) -> Tensor:
 
 
 class VARBackbone(nn.Module):
-    """Pyramid, token input, blocks and class-conditioned norm: h_i from q_<i (design §3)."""
+    """Pyramid, token input, blocks and class-conditioned norm: h_i from q_<i (method §3)."""
 
     def __init__(self, cfg: VARConfig, tokenizer: VARTokenizer):
         super().__init__()
