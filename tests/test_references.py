@@ -156,6 +156,16 @@ def missing_names(text: str) -> list[str]:
     return missing + [link for link in links if not (ROOT / "docs" / link).exists()]
 
 
+def missing_files(text: str) -> list[str]:
+    """Files of the repository and modules to run, named anywhere, that do not exist."""
+    kinds = r"(?<![\w/.-])((?:app|dd2core|docs|tests|train)/[\w/-]+\.(?:py|yaml|md|sh))(?!\w)"
+    missing = [f for f in re.findall(kinds, text) if "NAME" not in f and not (ROOT / f).exists()]
+    modules = re.findall(r"python -m ((?:app|tests|train)(?:\.\w+)*)", text)
+    names = (m.replace(".", "/") for m in modules if not re.search(r"\.[A-Z]+$", m))
+    return missing + [n for n in names if not any(
+        (ROOT / f).is_file() for f in (f"{n}.py", f"{n}/__main__.py"))]
+
+
 # The repository ------------------------------------------------------------------------------
 
 
@@ -178,6 +188,11 @@ def test_every_section_sign_and_equation_number_in_code_is_one_of_the_methods():
     code = [f for f in FILES if f.suffix in (".py", ".yaml")]
     loose = {relative(f): loose_references(flowing(f, f.read_text())) for f in code}
     assert {f: faults for f, faults in loose.items() if faults} == {}
+
+
+def test_every_file_and_command_that_is_named_exists():
+    missing = {relative(f): missing_files(f.read_text()) for f in FILES}
+    assert {f: names for f, names in missing.items() if names} == {}
 
 
 def test_enough_is_found_to_check():
@@ -239,6 +254,12 @@ def test_a_loose_reference_is_found(text):
 ])
 def test_a_name_of_nothing_is_found(text):
     assert missing_names(text)
+
+
+@pytest.mark.parametrize("text", ["see dd2core/nothing.py.", "`docs/nothing.md`",
+                                  "python -m train.nothing preset=x", "python -m tests"])
+def test_a_file_or_command_of_nothing_is_found(text):
+    assert missing_files(text)
 
 
 def test_wrapped_references_are_joined():
