@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from dd2core.errors import DD2Error
 
 MANIFEST = "manifest.json"
+LFS_POINTER = "a Git-LFS pointer, not the file itself: run `git lfs pull` in its repository"
 
 
 def write_atomic(path: str | Path, data: bytes) -> None:
@@ -54,6 +55,8 @@ def read_json(path: str | Path) -> dict:
     except FileNotFoundError:
         raise DD2Error(f"{path} is missing: name a folder that a training stage wrote.") from None
     except (json.JSONDecodeError, UnicodeDecodeError, OSError):
+        if is_lfs_pointer(path):
+            raise DD2Error(f"{path} is {LFS_POINTER}.") from None
         raise DD2Error(f"{path} is not JSON: the file is damaged, copy it again.") from None
     if not isinstance(value, dict):
         raise DD2Error(f"{path} holds no JSON object: the file is foreign, copy it again.")
@@ -81,6 +84,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DD2Error(f"{path} is missing: train that stage first or copy the file.") from None
     except (SafetensorError, ValueError, KeyError, OSError):
+        if is_lfs_pointer(path):
+            raise DD2Error(f"{path} is {LFS_POINTER}.") from None
         raise DD2Error(
             f"{path} is not a whole safetensors file: it is truncated or of another kind, "
             "copy it again."
@@ -109,6 +114,16 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], what: str) -> Non
 def _some(keys: list[str]) -> str:
     more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
     return ", ".join(keys[:5]) + more
+
+
+def is_lfs_pointer(path: str | Path) -> bool:
+    """Whether a file is what Git leaves in the place of a large one that was not fetched."""
+    head = b"version https://git-lfs.github.com/spec/"
+    try:
+        with open(path, "rb") as f:
+            return f.read(len(head)) == head
+    except OSError:
+        return False
 
 
 def sha256(path: str | Path) -> str:
@@ -148,6 +163,8 @@ def check_manifest(folder: str | Path, names: list[str]) -> None:
         path = folder / name
         if not path.is_file() or name not in known:
             raise DD2Error(f"{path} is missing: copy the whole folder again.")
+        if is_lfs_pointer(path):
+            raise DD2Error(f"{path} is {LFS_POINTER}.")
         if sha256(path) != known[name]:
             raise DD2Error(f"{path} is damaged (sha256 differs from {MANIFEST}): copy it again.")
 

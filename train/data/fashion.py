@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dd2core.errors import DD2Error
+from dd2core.store.files import LFS_POINTER, is_lfs_pointer
 from train.settings.cli import ROOT
 
 FASHION_CLASSES = (
@@ -101,6 +102,8 @@ def _read_idx(folder: Path, name: str) -> Tensor:
         flat = np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape))
         return torch.from_numpy(flat.reshape(shape).copy())
     except (OSError, EOFError, zlib.error, struct.error, ValueError):
+        if is_lfs_pointer(path):
+            raise DD2Error(f"{path} is {LFS_POINTER}.") from None
         raise DD2Error(f"{path} is not a whole IDX file: copy it again.") from None
 
 
@@ -110,6 +113,12 @@ def _load_idx(folder: Path) -> Data:
     for x, y, name in ((train, train_y, names[1]), (test, test_y, names[3])):
         if x.ndim != 3 or y.shape != x.shape[:1]:
             raise DD2Error(f"{folder}: {name} does not fit its images: copy the files again.")
+        if not len(x):
+            raise DD2Error(f"{folder} holds no images for {name}: copy the files again.")
+    empty = (train_y.long().bincount(minlength=int(test_y.max()) + 1) == 0).nonzero()[:, 0]
+    if len(empty):
+        raise DD2Error(f"{folder}: class {int(empty[0])} has no training images: number the "
+                       "classes from 0 without gaps.")
     classes = list(FASHION_CLASSES) if int(train_y.max()) == 9 else [
         str(i) for i in range(int(train_y.max()) + 1)
     ]

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from dd2core.errors import DD2Error
+from train.data.enough import hold_out
+from train.data.folders import Classes, find_classes, kinds
+from train.data.listing import list_folder
+from train.data.notes import say_once, shown, some
+from train.data.pixels import read_rgb
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Pictures:
         """Batches of images, uint8 (n, channels, H, W), and labels (n,), in order.
 
         Raises:
-            DD2Error: a file is no picture.
+            DD2Error: a file is no whole picture; see `train.data.pixels`.
         """
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             for pick in self.parts[part].split(batch):
@@ -42,67 +46,66 @@ class Pictures:
                 yield torch.stack(list(images)), self.labels[pick]
 
     def _picture(self, path: str) -> Tensor:
-        try:
-            with Image.open(path) as picture:
-                return self.transform(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = str(error).partition("\n")[0]
-            raise DD2Error(f"{path} cannot be read as a picture ({reason}): remove it.") from None
+        return self.transform(read_rgb(path))
 
 
 def open_pictures(folder: Path, image_size: int, channels: int) -> Pictures:
     """The pictures of a folder, resized and cropped to squares; none is read yet.
 
-    Sub-folders train and val, each of class folders, are the two parts; else every tenth picture
-    is held out.
+    Args:
+        folder (Path): class folders, or two parts of them (`train.data.folders` tells which);
+            without a second part every tenth picture of each class is held out.
+        image_size (int): pixels a side.
+        channels (int): 1 grey, 3 RGB.
 
     Raises:
-        DD2Error: the folder holds no class folders, or too few pictures.
+        DD2Error: no class folders, or too few pictures.
     """
-    split = [folder / "train", folder / "val"]
-    if all(_has_folders(part) for part in split):
-        found, held = (_class_folders(part) for part in split)
-        if found.classes != held.classes:
-            raise DD2Error(f"data={folder}: train and val must have the same class folders.")
-    else:
-        found, held = _class_folders(folder), None
-    samples = found.samples + (held.samples if held else [])
-    test = torch.arange(len(samples))
-    test = test >= len(found.samples) if held else test % 10 == 9
-    if not test.any():
-        raise DD2Error(f"data={folder} has {len(samples)} pictures: at least 10 are needed.")
+    found, held = find_classes(folder)
+    if held is not None and set(found.pictures) != set(held.pictures):
+        raise DD2Error(f"data={shown(folder)}: train and val must have the same class folders, "
+                       f"{_difference(found, held)}.")
+    names = list(found.pictures)
+    paths = [path for part in (found, held) if part for name in names
+             for path in part.pictures[name]]
+    labels = torch.tensor([y for part in (found, held) if part
+                           for y, name in enumerate(names) for _ in part.pictures[name]])
+    test = hold_out(folder, names, labels) if held is None else (
+        torch.arange(len(paths)) >= sum(map(len, found.pictures.values())))
     parts = {"train": (~test).nonzero()[:, 0], "test": test.nonzero()[:, 0]}
-    return Pictures([path for path, _ in samples], torch.tensor([y for _, y in samples]), parts,
-                    list(found.classes), _transform(image_size, channels))
+    _tell(folder, found, held, parts)
+    return Pictures(paths, labels, parts, names, _transform(image_size, channels))
 
 
 def open_folder(folder: Path, image_size: int) -> Pictures:
     """Every picture below a folder, whatever its sub-folders are, as one part `all` in the order of
     the paths; RGB, resized and cropped as by `open_pictures`, all labels 0."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    paths = sorted(os.path.join(where, name)
-                   for where, _, names in os.walk(folder, followlinks=True)
-                   for name in names if name.lower().endswith(IMG_EXTENSIONS))
+    paths = sorted(list_folder(folder).pictures)
     n = len(paths)
     return Pictures(paths, torch.zeros(n, dtype=torch.int64), {"all": torch.arange(n)}, ["all"],
                     _transform(image_size, 3))
 
 
-def _has_folders(folder: Path) -> bool:
-    return folder.is_dir() and any(p.is_dir() for p in folder.iterdir())
+def _difference(found: Classes, held: Classes) -> str:
+    only = {part.folder: sorted(set(part.pictures) - set(other.pictures))
+            for part, other in ((found, held), (held, found))}
+    return " and ".join(f"{some(names)} is only in {shown(where.name)}"
+                        for where, names in only.items() if names)
 
 
-def _class_folders(folder: Path):
-    from torchvision.datasets import ImageFolder
-
-    try:
-        return ImageFolder(str(folder))
-    except FileNotFoundError:
-        raise DD2Error(
-            f"data={folder} holds no class folders with pictures: put each class's pictures into a "
-            "sub-folder of its own."
-        ) from None
+def _tell(folder: Path, found: Classes, held: Classes | None, parts: dict[str, Tensor]) -> None:
+    """Print the classes, how many pictures each has, and what is not read."""
+    n = {name: len(paths) + (len(held.pictures[name]) if held else 0)
+         for name, paths in found.pictures.items()}
+    word = "class" if len(n) == 1 else "classes"
+    where = f"{shown(found.folder)} and {shown(held.folder)}" if held else shown(found.folder)
+    say_once(f"{len(n)} {word} in {where}: {some([f'{name} {k}' for name, k in n.items()])} "
+             f"pictures; {len(parts['train'])} to train on, {len(parts['test'])} held out")
+    others = found.others + held.others if held else found.others
+    if others:
+        say_once(f"not read in {shown(folder)}: {kinds(others)}")
+    if left := (*found.left_out, *(held.left_out if held else ())):
+        say_once(f"left out in {shown(folder)}: {some([shown(name) for name in left])}")
 
 
 def _transform(size: int, channels: int) -> Callable:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from dd2core.errors import DD2Error
+from train.data.enough import check_enough
 from train.data.fashion import Data, _fashion_folder, _find_idx, _load_idx
 from train.data.pictures import Pictures, open_pictures
 from train.settings.schema import Config
@@ -28,8 +29,8 @@ def load_data(cfg: Config, test_only: bool = False) -> Data:
     if pictures is not None:
         data = _in_memory(pictures, cfg, test_only)
     else:
-        data = _load_idx(_fashion_folder() if cfg.data == "fashion-mnist"
-                         else Path(cfg.data).expanduser())
+        data = _load_idx(_fashion_folder() if cfg.data == "fashion-mnist" else _folder(cfg))
+        check_enough(f"data={cfg.data}", len(data.images), len(data.test_images))
     got = (data.images.shape[1], data.images.shape[-1])
     if got != (cfg.channels, cfg.image_size):
         raise DD2Error(
@@ -56,8 +57,19 @@ def find_pictures(cfg: Config) -> Pictures | None:
     """
     if cfg.data == "fashion-mnist":
         return None
-    folder = Path(cfg.data).expanduser()
+    folder = _folder(cfg)
     if not folder.is_dir():
         raise DD2Error(f"data={cfg.data} is no folder: give one with a sub-folder per class.")
-    idx = _find_idx(folder, "train-images-idx3-ubyte") is not None
-    return None if idx else open_pictures(folder, cfg.image_size, cfg.channels)
+    if _find_idx(folder, "train-images-idx3-ubyte") is not None:
+        return None
+    pictures = open_pictures(folder, cfg.image_size, cfg.channels)
+    check_enough(f"data={cfg.data}", *(len(pictures.parts[part]) for part in ("train", "test")))
+    return pictures
+
+
+def _folder(cfg: Config) -> Path:
+    try:
+        return Path(cfg.data).expanduser()
+    except RuntimeError:  # ~nobody/pictures
+        raise DD2Error(f"data={cfg.data} is below the home of a user who is not known: give the "
+                       "whole path.") from None

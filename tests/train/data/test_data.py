@@ -14,6 +14,7 @@ from PIL import Image
 from dd2core.errors import DD2Error
 from dd2core.tools.images import to_float, to_uint8
 from tests.support.train_helpers import PICTURES, config, write_idx, write_idx_set
+from train.data import batches as data_batches
 from train.data import fashion as data
 from train.data.batches import batch_indices
 from train.data.source import load_data
@@ -48,6 +49,8 @@ def test_idx_files_are_read(tmp_path, suffix):
 def test_idx_files_of_other_classes_get_numbers_for_names(tmp_path):
     write_idx_set(tmp_path)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.arange(20) % 3)
+    assert "class 3 has no training images" in refused(idx_config(tmp_path))
+    write_idx(tmp_path / "t10k-labels-idx1-ubyte", np.arange(10) % 3)
     assert load_data(idx_config(tmp_path)).class_names == ["0", "1", "2"]
 
 
@@ -215,11 +218,11 @@ def test_too_few_pictures(tmp_path):
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA"])
 def test_other_kinds_of_png_are_pictures_too(tmp_path, mode):
     (tmp_path / "a").mkdir()
-    for i in range(10):
-        source = Image.open(PICTURES / "disc" / f"{i:02d}.png")
+    for i in range(40):
+        source = Image.open(PICTURES / "disc" / f"{i % 20:02d}.png")
         source.convert(mode).save(tmp_path / "a" / f"{i}.png")
     d = load_data(config(f"data={tmp_path}", "channels=3"))
-    assert d.images.shape == (9, 3, 16, 16) and d.images.max() > 100
+    assert d.images.shape == (36, 3, 16, 16) and d.images.max() > 100
 
 
 def test_the_wrong_size_says_what_to_set(tmp_path):
@@ -251,7 +254,7 @@ def test_batches_are_a_function_of_seed_and_step():
         return {i: batch_indices(50, 8, i, seed).tolist() for i in steps}
 
     forward = batches(0, range(30))
-    batches._permutations.clear()
+    data_batches._permutations.clear()
     torch.manual_seed(123)
     assert batches(0, reversed(range(30))) == forward
     assert batches(1, range(30)) != forward
