@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dd2core.sampling import filter_logits, invert_cdf
+from dd2core.families.codebook import CodebookTeacher, Index
+from dd2core.sampling import Sampling, invert_cdf
 from dd2core.score import posterior_mean
-from dd2core.teacher import Teacher
 from dd2core.tools.numerics import full_precision, nearest_code
 
 T_END = 0.03  # DD1 integrates the ODE from t = 1 to here
@@ -14,24 +14,20 @@ T_END = 0.03  # DD1 integrates the ODE from t = 1 to here
 
 @torch.no_grad()
 def parallel_sample(
-    teacher: Teacher, labels: Tensor, noise: Tensor, cfg: float | None = None,
-    temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0,
+    teacher: CodebookTeacher, labels: Tensor, noise: Tensor, sampling: Sampling
 ) -> Tensor:
     """"onestep*": every token from the teacher's own logits with no prefix, all at once.
 
     Args:
         labels (Tensor): (B,) int64.
         noise (Tensor): uniform numbers (B, L).
-        cfg, temperature, top_k, top_p: as in `Teacher.log_probs`.
+        sampling (Sampling): guidance and filters.
 
     Returns:
         Tensor: tokens (B, L).
     """
-    logits = teacher.blank_logits(labels)
-    if teacher.is_guided(cfg):
-        uncond = teacher.blank_logits(torch.full_like(labels, teacher.num_classes))
-        logits = teacher.guide(logits, uncond, cfg, 0)
-    return invert_cdf(filter_logits(logits, temperature, top_k, top_p), noise.to(logits.device))
+    logits = teacher.parallel_logits(labels, sampling.cfg)
+    return invert_cdf(sampling.filter(logits), noise.to(logits.device))
 
 
 def flow_to_token(log_p: Tensor, eps: Tensor, codebook: Tensor, euler_steps: int = 16) -> Tensor:
@@ -57,14 +53,16 @@ def flow_to_token(log_p: Tensor, eps: Tensor, codebook: Tensor, euler_steps: int
 
 @torch.no_grad()
 def dd1_pairs(
-    teacher: Teacher, labels: Tensor, eps: Tensor, cfg: float | None, euler_steps: int = 16
+    teacher: CodebookTeacher, labels: Tensor, eps: Tensor, sampling: Sampling,
+    euler_steps: int = 16,
 ) -> Tensor:
     """Tokens (B, L) that DD1's map gives latents eps (B, L, C), along AR sampling."""
 
-    def choose(log_p: Tensor, span: slice) -> Tensor:
-        return flow_to_token(log_p, eps[:, span], teacher.codebook, euler_steps)
+    def choose(log_p: Tensor, where: Index) -> Tensor:
+        return flow_to_token(log_p, eps[:, where], teacher.codebook, euler_steps)
 
-    for tokens, _ in teacher.steps(labels, cfg, noise=torch.zeros(eps.shape[:2]), choose=choose):
+    noise = torch.zeros(eps.shape[:2])  # not used: `choose` decides
+    for tokens, _ in teacher.steps(labels, **sampling.keywords(), noise=noise, choose=choose):
         pass
     return tokens
 

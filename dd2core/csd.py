@@ -6,31 +6,41 @@ and labels and returns numbers; it knows nothing of disk, logging or ranks.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from dd2core.baselines import dd1_loss
 from dd2core.ema import EMA
-from dd2core.gts import ScoreOptions, draw, guidance_denoiser, teacher_denoiser, teacher_log_probs
-from dd2core.losses import csd_loss_dmd, csd_loss_sid, fcs_loss
+from dd2core.gts import ScoreOptions, draw, model_denoiser, teacher_score
+from dd2core.losses import CSDLossOptions, csd_loss, fcs_loss
 from dd2core.score_model import ConditionalScoreModel
-from dd2core.teacher import Teacher
+from dd2core.teacher import Teacher, TeacherScore
 
 
-@dataclasses.dataclass(frozen=True)
-class CSDOptions(ScoreOptions):
+@dataclasses.dataclass
+class CSDOptions(ScoreOptions, CSDLossOptions):
     """Settings of `CSDTrainer`."""
 
-    form: str = "dmd"  # sid (6) or dmd (7)
-    alpha: float = 1.0  # α of (6)
-    omega_min: float = 0.05  # clip of ω from below
     guidance_steps: int = 1  # r, steps of ψ per step of G
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.998  # decay of the average of G
     ema_warmup: float = 9.0  # the average's memory grows as updates / ema_warmup
     pair_weight: float = 0.0  # weight of DD1's regression where a batch has known tokens
+    pair_sharpness: float = 4.0  # of that regression, see `dd1_loss`
+    pair_latent_weight: float = 1.0  # of that regression, see `dd1_loss`
+
+
+@dataclasses.dataclass
+class GeneratorPass:
+    """What one pass of the generator gave, and what has been computed of it since."""
+
+    x: Tensor  # output of G with its graph, (B, L, C)
+    tokens: Tensor  # its tokens, (B, L)
+    labels: Tensor  # (B,)
+    score: TeacherScore | None = None  # the teacher's, given these tokens
+    numbers: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # to be logged
 
 
 class CSDTrainer:
@@ -54,7 +64,8 @@ class CSDTrainer:
         average: EMA | None = None,
     ):
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
-        self.opt_g, self.opt_psi, self.o = generator_optimizer, guidance_optimizer, options
+        self.optimizers = {generator: generator_optimizer, guidance: guidance_optimizer}
+        self.o = options
         self.after_backward = after_backward or (lambda module: None)
         self.ema = EMA(generator, options.ema, options.ema_warmup) if average is None else average
 
@@ -67,55 +78,71 @@ class CSDTrainer:
         them, with weight `pair_weight` (better agreement, less variety: README, "What we tried").
 
         Returns:
-            dict[str, float]: `nll`, the teacher's nats per sampled token; `fcs`; `entropy` of the
-            batch's tokens; `to_code`, mean squared distance of G's output to its codes; `csd`; and
-            the gradient norms before clipping; with targets `right_tokens`, the share it meets.
+            dict[str, float]: `nll`, the teacher's nats per sampled token, and `entropy` of the
+            batch's tokens, where the teacher can tell; `fcs`; `to_code`, mean squared distance of
+            G's output to its codes; `csd`; and the gradient norms before clipping; with targets
+            `right_tokens`, the share it meets.
         """
-        x = self.generator.generate(eps, labels)  # (B, L, C), with graph
-        tokens = self.teacher.quantise(x.detach())  # (B, L)
-        for _ in range(self.o.guidance_steps):
-            fcs = self.fcs(x, tokens, labels)
-            fcs_norm = self._update(fcs, self.guidance, self.opt_psi)
-        log_p = teacher_log_probs(self.teacher, tokens, labels, self.o)  # (B, L, V)
-        csd = self.csd(x, tokens, labels, log_p)
-        pairs = {} if targets is None else self.pairs(x[: len(targets)], targets)
-        loss = csd + self.o.pair_weight * pairs.pop("loss", 0.0)
-        norm = self._update(loss, self.generator, self.opt_g)
+        made, norms = self.generate(eps, labels), {}
+        for network, loss in self.losses(made, targets):
+            norms[network] = self._update(network, loss)
         self.ema.update(self.generator)
-        nll = -log_p.gather(-1, tokens[..., None]).mean()
-        snap = (x.detach() - self.teacher.codebook[tokens]).square().mean()
-        return {"nll": nll.item(), "fcs": fcs.item(), "entropy": token_entropy(tokens).item(),
-                "to_code": snap.item(), "csd": csd.item(), "grad_g": norm, "grad_psi": fcs_norm,
-                **pairs}
+        gap = (made.x.detach() - self.teacher.vectors(made.tokens)).square().mean()
+        said = {} if made.score is None else made.score.statistics()
+        numbers = {**said, "to_code": gap, **made.numbers}
+        first = [k for k in ("nll", "fcs", "entropy") if k in numbers]
+        return {**{k: numbers[k].item() for k in (*first, *numbers)},
+                "grad_g": norms[self.generator], "grad_psi": norms[self.guidance]}
 
-    def fcs(self, x: Tensor, tokens: Tensor, labels: Tensor) -> Tensor:
-        """FCS loss of the generator's output x with its quantised prefix (method §4 (5))."""
-        h = self.guidance.features(tokens, labels)
-        return fcs_loss(guidance_denoiser(self.guidance, h), x, *draw(x, self.o))
+    def generate(self, eps: Tensor, labels: Tensor) -> GeneratorPass:
+        """One pass of G, with its graph."""
+        x = self.generator.generate(eps, labels)  # (B, L, C)
+        return GeneratorPass(x, self.teacher.quantise(x.detach()), labels)
 
-    def csd(self, x: Tensor, tokens: Tensor, labels: Tensor, log_p: Tensor) -> Tensor:
-        """CSD loss of x (with graph), prefix stop-gradient for both scores (method §4 (6)–(7))."""
-        o = self.o
-        d_phi = teacher_denoiser(self.teacher, log_p, o)
-        eps, t = draw(x, o)
+    def losses(
+        self, made: GeneratorPass, targets: Tensor | None = None
+    ) -> Iterator[tuple[ConditionalScoreModel, Tensor]]:
+        """The losses of an iteration in their order, each with the network that it trains: r times
+        FCS, then CSD. Each is computed after the caller has taken the step before it."""
+        for _ in range(self.o.guidance_steps):
+            yield self.guidance, self.fcs(made)
+        made.score = teacher_score(self.teacher, made.tokens, made.labels, self.o)
+        loss = self.csd(made)
+        if targets is not None:
+            loss = loss + self.o.pair_weight * self.pairs(made, targets)
+        yield self.generator, loss
+
+    def fcs(self, made: GeneratorPass) -> Tensor:
+        """FCS loss of the generator's output with its quantised prefix (method §4 (5))."""
+        h = self.guidance.features(made.tokens, made.labels)
+        loss = fcs_loss(model_denoiser(self.guidance, h), made.x, *draw(made.x, self.o))
+        made.numbers["fcs"] = loss.detach()
+        return loss
+
+    def csd(self, made: GeneratorPass) -> Tensor:
+        """CSD loss of x, prefix stop-gradient for both scores (method §4 (6)–(7))."""
+        eps, t = draw(made.x, self.o)
         with frozen(self.guidance):
             with torch.no_grad():
-                h = self.guidance.features(tokens, labels)
-            d_psi = guidance_denoiser(self.guidance, h)
-            if o.form == "dmd":
-                return csd_loss_dmd(d_phi, d_psi, x, eps, t, o.omega_min)
-            return csd_loss_sid(d_phi, d_psi, x, eps, t, o.alpha, o.omega_min)
+                h = self.guidance.features(made.tokens, made.labels)
+            loss = csd_loss(made.score.denoise, model_denoiser(self.guidance, h), made.x, eps, t,
+                            self.o)
+        made.numbers["csd"] = loss.detach()
+        return loss
 
-    def pairs(self, x: Tensor, targets: Tensor) -> dict:
-        """DD1's regression of known tokens (n, L) by the generator's output x (n, L, C)."""
-        right = (self.teacher.quantise(x.detach()) == targets).float().mean().item()
-        return {"loss": dd1_loss(x, targets, self.teacher.codebook), "right_tokens": right}
+    def pairs(self, made: GeneratorPass, targets: Tensor) -> Tensor:
+        """DD1's regression of known tokens (n, L) by the first n of the generator's outputs."""
+        x, o = made.x[: len(targets)], self.o
+        right = made.tokens[: len(targets)] == targets
+        made.numbers["right_tokens"] = right.float().mean()
+        return dd1_loss(x, targets, self.teacher.codebook, o.pair_sharpness, o.pair_latent_weight)
 
-    def _update(self, loss: Tensor, model: torch.nn.Module, optimizer) -> float:
+    def _update(self, network: ConditionalScoreModel, loss: Tensor) -> float:
+        optimizer = self.optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.after_backward(model)
-        norm = clip_gradients(model, self.o.clip)
+        self.after_backward(network)
+        norm = clip_gradients(network, self.o.clip)
         optimizer.step()
         return norm
 
@@ -126,13 +153,6 @@ def clip_gradients(module: torch.nn.Module, most: float) -> float:
     if hasattr(norm, "full_tensor"):  # a DTensor, of sharded gradients
         norm = norm.full_tensor()
     return norm.item()
-
-
-def token_entropy(tokens: Tensor) -> Tensor:
-    """Entropy in nats of the marginal distribution of tokens, any shape; log V at most."""
-    p = torch.bincount(tokens.flatten()).float()
-    p = p[p > 0] / p.sum()
-    return -(p * p.log()).sum()
 
 
 class frozen:

@@ -1,27 +1,29 @@
-"""The scores of teacher and network on noised tokens, and the ground-truth-score step.
+"""Scores of teacher and network on noised tokens, and the step of ground-truth score (GTS).
 
-(method §4 (4))"""
+What D_Φ and D_ψ are evaluated on (options, noise, prefixes) is written here once, for GTS, CSD and
+the measurements (method §2, §4 (4)).
+"""
 
 import dataclasses
 
 import torch
 from torch import Tensor
 
-from dd2core.losses import gts_loss
+from dd2core.losses import Denoiser, gts_loss
+from dd2core.sampling import Sampling
 from dd2core.schedule import draw_times
-from dd2core.score import posterior_mean
 from dd2core.score_model import ConditionalScoreModel
-from dd2core.teacher import Teacher
+from dd2core.teacher import Teacher, TeacherScore
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class ScoreOptions:
     """How the scores are evaluated."""
 
     times: int = 2  # S, noise times per token
     t_min: float = 0.05  # smallest time
     t_max: float = 0.95  # largest time
-    cfg: float | None = 1.5  # guidance of the teacher inside the score; None is off
+    sampling: Sampling = Sampling()  # noqa: RUF009 (frozen) guidance and filters in the score
     chunk: int | None = None  # most tokens per posterior matrix; None is all at once
     bf16: bool = False  # autocast the teacher's transformer; the posterior stays float32
 
@@ -32,19 +34,15 @@ def draw(x: Tensor, o: ScoreOptions) -> tuple[Tensor, Tensor]:
     return torch.randn(o.times, *x.shape, device=x.device, dtype=x.dtype), t
 
 
-def teacher_log_probs(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOptions) -> Tensor:
-    """The teacher's guided log p(· | q_<i) for the prefix `tokens` (B, L): (B, L, V), float32."""
+def teacher_score(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOptions
+                  ) -> TeacherScore:
+    """The teacher's score given the prefix `tokens` and labels (B,), under `o.sampling`."""
     with torch.autocast(tokens.device.type, torch.bfloat16, enabled=o.bf16):
-        return teacher.log_probs(tokens, labels, cfg=o.cfg)
+        return teacher.score(tokens, labels, o.sampling, o.chunk)
 
 
-def teacher_denoiser(teacher: Teacher, log_p: Tensor, o: ScoreOptions):
-    """D_Φ(x_t, t) in closed form, given the teacher's log p (B, L, V)."""
-    return lambda x_t, t: posterior_mean(x_t, t, log_p, teacher.codebook, o.chunk)
-
-
-def guidance_denoiser(model: ConditionalScoreModel, h: Tensor):
-    """D_ψ(x_t, t) for prefix features h (B, L, D)."""
+def model_denoiser(model: ConditionalScoreModel, h: Tensor) -> Denoiser:
+    """D(x_t, t) of a score model for prefix features h (B, L, D)."""
     return lambda x_t, t: model.denoise(x_t, t, h)
 
 
@@ -57,9 +55,8 @@ def gts_step_loss(
     With `as_vectors` the prefix is given as code vectors, which trains the generator's
     Linear(C, D) where the teacher has a token table (method §3).
     """
-    codes = teacher.codebook[tokens]  # (B, L, C)
+    codes = teacher.vectors(tokens)  # (B, L, C)
     h = model.features(codes if as_vectors else tokens, labels)
     eps, t = draw(codes, o)
-    log_p = teacher_log_probs(teacher, tokens, labels, o)
-    target = teacher_denoiser(teacher, log_p, o)
-    return gts_loss(guidance_denoiser(model, h), target, codes, eps, t)
+    target = teacher_score(teacher, tokens, labels, o)
+    return gts_loss(model_denoiser(model, h), target.denoise, codes, eps, t)

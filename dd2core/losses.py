@@ -5,11 +5,13 @@ Pure functions of tensors. `x` are code vectors (B, L, C), `h` features (B, L, D
 share one pass of the backbone.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from dd2core.errors import DD2Error
 from dd2core.schedule import add_noise, loss_weight
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) → D
@@ -99,3 +101,47 @@ def csd_loss_dmd(
         d_phi, d_psi = teacher(x_t, t), guidance(x_t, t)
         gradient = (d_psi - d_phi) / distance_weight(x, d_phi, omega_min)
     return (x * gradient).sum(-1).mean()
+
+
+@dataclasses.dataclass
+class CSDLossOptions:
+    """Which loss distils, and its numbers."""
+
+    form: str = "dmd"  # a key of `CSD_FORMS`
+    alpha: float = 1.0  # sid: α of (6)
+    omega_min: float = 0.05  # clip of ω from below
+
+    def __post_init__(self) -> None:
+        find_csd_form(self.form)
+
+
+# The one place that lists the distillation losses: (D_Φ, D_ψ, x, eps, t, options) → scalar.
+CSD_FORMS: dict[str, Callable[..., Tensor]] = {
+    "sid": lambda phi, psi, x, eps, t, o: csd_loss_sid(
+        phi, psi, x, eps, t, o.alpha, o.omega_min),
+    "dmd": lambda phi, psi, x, eps, t, o: csd_loss_dmd(phi, psi, x, eps, t, o.omega_min),
+}
+
+
+def find_csd_form(form: str) -> Callable[..., Tensor]:
+    """The distillation loss of that name.
+
+    Raises:
+        DD2Error: there is none; lists those that exist.
+    """
+    if form not in CSD_FORMS:
+        raise DD2Error(f"form={form} is unknown: use {' or '.join(CSD_FORMS)}.")
+    return CSD_FORMS[form]
+
+
+def csd_loss(
+    teacher: Denoiser, guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor, o: CSDLossOptions
+) -> Tensor:
+    """CSD in the form that the options name (method §4 (6), (7)).
+
+    Arguments as in `csd_loss_sid`.
+
+    Raises:
+        DD2Error: an unknown form.
+    """
+    return find_csd_form(o.form)(teacher, guidance, x, eps, t, o)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from dd2core.errors import DD2Error
 from dd2core.noise import gaussians, uniforms
-from dd2core.sampling import check_settings
+from dd2core.sampling import Sampling
 from dd2core.store.folder import Model, load_folder, resolve
+from dd2core.tools.images import to_uint8
 from dd2core.tools.timing import best_threads, cpu_threads, synchronise
 
 MAX_IMAGES = 4096  # of one call; more is a mistake, not a batch
@@ -59,7 +60,7 @@ class Pipeline:
     Attributes:
         name, family: of the preset.
         class_names (list[str]): one per label.
-        sampling: the preset's teacher settings: cfg, temperature, top_k, top_p.
+        sampling (Sampling): the preset's teacher settings.
         teacher, generator, guidance: the networks; the last two are None in a folder without them.
         image_size (int): pixels a side.
     """
@@ -111,8 +112,9 @@ class Pipeline:
         """`sample_teacher`, yielding a `Part` after every `every` steps and at the end."""
         y = self.check_labels(labels)
         noise = uniforms(len(y), self.teacher.num_tokens, check_seed(seed))
-        settings = self._settings(cfg, temperature, top_k, top_p)
-        return self._stream(y, settings, noise, None, 0, max(1, int(every)), 0.0)
+        sampling = self.sampling.override(
+            cfg=cfg, temperature=temperature, top_k=top_k, top_p=top_p)
+        return self._stream(y, sampling, noise, None, 0, max(1, int(every)), 0.0)
 
     def sample_one_step(self, labels, seed: int = 0, latents: Tensor | None = None) -> Sample:
         """One pass of the generator, nearest codes, decode.
@@ -152,8 +154,9 @@ class Pipeline:
             return self.sample_one_step(y, seed, latents)
         tokens, seconds = self._one_step(y, self._latents(len(y), seed, latents))
         noise = uniforms(len(y), self.teacher.num_tokens, check_seed(seed))
-        settings = self._settings(cfg, temperature, top_k, top_p)
-        *_, last = self._stream(y, settings, noise, tokens, start, 10**9, seconds)
+        sampling = self.sampling.override(
+            cfg=cfg, temperature=temperature, top_k=top_k, top_p=top_p)
+        *_, last = self._stream(y, sampling, noise, tokens, start, 10**9, seconds)
         return Sample(last.images, last.tokens, last.seconds, last.decode_seconds,
                       1 + steps - start, last.threads)
 
@@ -177,15 +180,6 @@ class Pipeline:
             raise DD2Error(f"Class {bad[0]} is unknown: use 0…{len(self.class_names) - 1}.")
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
 
-    def _settings(self, cfg, temperature, top_k, top_p) -> tuple:
-        s = self.sampling
-        given = (cfg, temperature, top_k, top_p)
-        preset = (s.cfg, s.temperature, s.top_k, s.top_p)
-        cfg, *rest = (b if a is None else a for a, b in zip(given, preset, strict=True))
-        self.teacher.is_guided(cfg)
-        check_settings(*rest)
-        return (float(cfg), float(rest[0]), int(rest[1]), float(rest[2]))
-
     def _latents(self, n: int, seed: int, latents: Tensor | None) -> Tensor:
         if self.generator is None:
             raise DD2Error(f"{self.name} has no generator: run the stages gts and csd first.")
@@ -204,15 +198,18 @@ class Pipeline:
 
         return self._timed(("one_step", len(y)), run)
 
-    def _stream(self, y, settings, noise, prefix, start, every, seconds) -> Iterator[Part]:
+    def _stream(self, y, sampling: Sampling, noise, prefix, start, every, seconds
+                ) -> Iterator[Part]:
+        settings = {**sampling.keywords(), "noise": noise, "prefix": prefix, "start": start}
+
         def warm_up() -> None:
-            for _ in self.teacher.steps(y, *settings, noise, prefix, start):
+            for _ in self.teacher.steps(y, **settings):
                 pass
 
-        kind = ("teacher", len(y), self.teacher.is_guided(settings[0]))
+        kind = ("teacher", len(y), self.teacher.is_guided(sampling.cfg))
         threads = self._suited((*kind, start), warm_up, (*kind, 0))
         steps, decode_seconds = self.teacher.num_steps, 0.0
-        walk = self.teacher.steps(y, *settings, noise, prefix, start)
+        walk = self.teacher.steps(y, **settings)
         for step in range(start, steps):
             with cpu_threads(threads):
                 synchronise(self.device)
@@ -222,17 +219,17 @@ class Pipeline:
                 seconds += time.perf_counter() - since
             done = step + 1
             if done % every == 0 or done == steps:
-                stop = self.teacher.spans[step][1]
-                images, took = self._decode(tokens, stop if done < steps else None)
+                images, took = self._decode(tokens, step)
                 decode_seconds = took if done == steps else decode_seconds
                 yield Part(images, tokens.clone(), seconds, decode_seconds, done - start, threads,
                            done, steps)
 
     @torch.no_grad()
-    def _decode(self, tokens: Tensor, upto: int | None = None) -> tuple[np.ndarray, float]:
+    def _decode(self, tokens: Tensor, step: int | None = None) -> tuple[np.ndarray, float]:
         def run() -> Tensor:
-            images = self.teacher.decode(tokens, upto)
-            return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            images = self.teacher.decode(tokens) if step is None \
+                else self.teacher.preview(tokens, step)
+            return to_uint8(images)
 
         images, seconds = self._timed(("decode", len(tokens)), run)
         return images.permute(0, 2, 3, 1).cpu().numpy(), seconds

@@ -1,12 +1,62 @@
-"""Turning logits into tokens: temperature, top-k, top-p, and inversion of the CDF."""
+"""How a teacher is sampled: the settings as one object, their filters, inversion of the CDF.
 
+Whatever is drawn from a teacher or scored by it (AR sampling, the conditional score of training,
+data that the teacher makes, evaluation, the page) is drawn under one `Sampling` (method §2).
+"""
+
+import dataclasses
 import math
 import numbers
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dd2core.errors import DD2Error
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """Settings under which a teacher's probabilities are taken; checked when it is made.
+
+    Raises:
+        DD2Error: a setting out of its range.
+    """
+
+    cfg: float | None = None  # guidance strength, in the family's own scale; None is off
+    temperature: float = 1.0  # divides the logits, > 0
+    top_k: int = 0  # keep the k likeliest codes; 0 is all
+    top_p: float = 1.0  # keep the likeliest codes up to this probability, in (0, 1]; 1 is all
+
+    def __post_init__(self) -> None:
+        if self.cfg is not None and not _is_number(self.cfg):
+            raise DD2Error(f"cfg={self.cfg!r} must be a finite number.")
+        check_settings(self.temperature, self.top_k, self.top_p)
+        for name, kind in (("temperature", float), ("top_k", int), ("top_p", float)):
+            object.__setattr__(self, name, kind(getattr(self, name)))
+        if self.cfg is not None:
+            object.__setattr__(self, "cfg", float(self.cfg))
+
+    @property
+    def filters(self) -> bool:
+        """Whether it changes the guided probabilities any further."""
+        return (self.temperature, self.top_k, self.top_p) != (1.0, 0, 1.0)
+
+    def filter(self, logits: Tensor) -> Tensor:
+        """`filter_logits` under these settings, guidance aside: (..., V) → log-probabilities."""
+        return filter_logits(logits, self.temperature, self.top_k, self.top_p)
+
+    def override(self, **given: Any) -> "Sampling":
+        """These settings with the given ones in their place; one that is None stays as it is."""
+        return dataclasses.replace(self, **{k: v for k, v in given.items() if v is not None})
+
+    def unfiltered(self) -> "Sampling":
+        """The same guidance without temperature, top-k and top-p."""
+        return Sampling(self.cfg)
+
+    def keywords(self) -> dict[str, Any]:
+        """As keyword arguments of the samplers of `Teacher` and `Pipeline`."""
+        return dataclasses.asdict(self)
 
 
 def filter_logits(
@@ -46,14 +96,19 @@ def filter_logits(
 def check_settings(temperature: float, top_k: int, top_p: float) -> None:
     """Raise DD2Error, in one sentence, for a sampling setting out of its range."""
     for name, value in (("temperature", temperature), ("top_k", top_k), ("top_p", top_p)):
-        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+        if not _is_number(value):
             raise DD2Error(f"{name}={value!r} must be a finite number.")
-    if not 0 < temperature < float("inf"):
+    if temperature <= 0:
         raise DD2Error(f"temperature={temperature} must be a positive number; 1 is the teacher's.")
     if int(top_k) != top_k or top_k < 0:
         raise DD2Error(f"top_k={top_k} must be a whole number from 0; 0 keeps all codes.")
     if not 0 < top_p <= 1:
         raise DD2Error(f"top_p={top_p} must lie in (0, 1]; 1 keeps all codes.")
+
+
+def _is_number(value: object) -> bool:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
 
 
 def invert_cdf(log_p: Tensor, u: Tensor) -> Tensor:

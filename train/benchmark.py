@@ -34,27 +34,30 @@ from train.settings.schema import Benchmark, Config
 def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
     """What is timed for n images, by name; all return tokens but `decode`.
 
-    The teacher runs without temperature, top-k and top-p, which could only slow it down.
+    The teacher runs as the model is sampled; the yardstick, which has no filters, stands beside it
+    where the model has none either.
     """
     teacher, generator = pipe.teacher, pipe.generator
-    cfg = pipe.sampling.cfg if o.cfg is None else o.cfg
-    labels = (torch.arange(n) % teacher.num_classes).to(pipe.device)
+    sampling = pipe.sampling.override(cfg=o.cfg)
     u = uniforms(n, teacher.num_tokens, seed).to(pipe.device)
+    settings = {**sampling.keywords(), "noise": u}
+    labels = (torch.arange(n) % teacher.num_classes).to(pipe.device)
     eps = gaussians(n, teacher.num_tokens, teacher.code_dim, seed).to(pipe.device)
 
     def one_step() -> Tensor:
         return teacher.quantise(generator.generate(eps, labels))
 
     def refine(start: int) -> Tensor:
-        for tokens, _ in teacher.steps(labels, cfg, noise=u, prefix=one_step(), start=start):
+        for tokens, _ in teacher.steps(labels, **settings, prefix=one_step(), start=start):
             pass
         return tokens
 
-    tokens = teacher.sample(labels, cfg, noise=u)
-    found: Samplers = {"teacher": lambda: teacher.sample(labels, cfg, noise=u)}
-    plain = yardstick(teacher) if teacher.is_guided(cfg) else None
+    tokens = teacher.sample(labels, **settings)
+    found: Samplers = {"teacher": lambda: teacher.sample(labels, **settings)}
+    comparable = teacher.is_guided(sampling.cfg) and not sampling.filters  # as the yardstick is
+    plain = yardstick(teacher) if comparable else None
     if plain is not None:
-        found["yardstick"] = lambda: plain.sample(labels, cfg, u)
+        found["yardstick"] = lambda: plain.sample(labels, sampling.cfg, u)
     found["one_step"] = one_step
     for start in o.starts:
         found[f"refine_{start}"] = lambda start=start: refine(start)
@@ -102,8 +105,7 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         "device": device_name(pipe.device),
         "torch": torch.__version__,
         "dtype": "bfloat16 autocast" if o.bf16 else "float32",
-        "teacher_settings": {"cfg": pipe.sampling.cfg if o.cfg is None else o.cfg,
-                             "temperature": 1.0, "top_k": 0, "top_p": 1.0},
+        "teacher_settings": pipe.sampling.override(cfg=o.cfg).keywords(),
         "repeats": o.repeats,
         "passes": {**passes, **{f"refine_{s}": 1 + steps - s for s in o.starts}},
         "flops_per_image": count_flops(samplers(pipe, o, 1, seed)),

@@ -20,8 +20,9 @@ from dd2core.families import recognise
 from dd2core.families.llamagen.official import SIZES
 from dd2core.families.var.official import PATCH_NUMS
 from dd2core.official import load_llamagen, load_var, read_state, unwrap
+from dd2core.sampling import Sampling
 from dd2core.store.files import sha256
-from dd2core.store.folder import Model, SamplingDefaults, save_folder
+from dd2core.store.folder import Model, save_folder
 from dd2core.store.hub import download, is_hub_id, split_revision
 from dd2core.teacher import Teacher
 from train.settings.cli import main
@@ -30,7 +31,7 @@ PATCH_NUMS_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)  # of the official model at 
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # The settings of the public demonstrations.
-VAR_SAMPLING = SamplingDefaults(cfg=1.5, top_k=900, top_p=0.96)
+VAR_SAMPLING = Sampling(cfg=1.5, top_k=900, top_p=0.96)
 LLAMAGEN_CFG = {"xl": 1.75, "xxl": 1.75}  # else 2
 
 
@@ -174,14 +175,14 @@ def class_names(o: Convert, count: int) -> list[str]:
     return names
 
 
-def sampling(teacher: Teacher, family: str) -> SamplingDefaults:
+def sampling(teacher: Teacher, family: str) -> Sampling:
     """The public demonstration's settings for the model."""
     if family == "var":
         k = VAR_SAMPLING.top_k if teacher.num_codes > VAR_SAMPLING.top_k else 0
-        return SamplingDefaults(VAR_SAMPLING.cfg, top_k=k, top_p=VAR_SAMPLING.top_p)
+        return Sampling(VAR_SAMPLING.cfg, top_k=k, top_p=VAR_SAMPLING.top_p)
     size = {v: k.lower() for k, v in SIZES.items()}
     c = teacher.transformer.cfg
-    return SamplingDefaults(LLAMAGEN_CFG.get(size.get((c.depth, c.heads, c.width)), 2.0))
+    return Sampling(LLAMAGEN_CFG.get(size.get((c.depth, c.heads, c.width)), 2.0))
 
 
 def run(o: Convert) -> None:

@@ -5,6 +5,7 @@ kept is an average of G: the running one, or with `csd.average=[first,last]` the
 snapshots between those steps.
 """
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dd2core.csd import CSDOptions, CSDTrainer
+from dd2core.csd import CSDTrainer
 from dd2core.ema import EMA
 from dd2core.errors import DD2Error
-from dd2core.gts import guidance_denoiser, teacher_denoiser
-from dd2core.gts import teacher_log_probs as log_probs
+from dd2core.gts import teacher_score
 from dd2core.noise import gaussians
 from dd2core.schedule import add_noise
 from dd2core.store.files import read_tensors, write_json, write_tensors
@@ -34,22 +34,6 @@ from train.settings.cli import main
 from train.settings.schema import Config, CSDStage
 
 
-def csd_options(o) -> CSDOptions:
-    """The options that a CSD stage gives to the trainer.
-
-    Raises:
-        DD2Error: an unknown form.
-    """
-    if o.form not in ("sid", "dmd"):
-        raise DD2Error(f"csd.form={o.form} is unknown: use sid or dmd.")
-    if o.start not in ("gts", "warm", "csd"):
-        raise DD2Error(f"csd.start={o.start} is unknown: use gts, warm or csd.")
-    if not 0 <= o.pair_share <= 1:
-        raise DD2Error(f"csd.pair_share={o.pair_share} must lie in [0, 1].")
-    return CSDOptions(o.times, o.t_min, o.t_max, o.cfg, o.chunk, o.bf16, o.form, o.alpha,
-                      o.omega_min, o.guidance_steps, o.clip, o.ema, o.ema_warmup, o.pair_weight)
-
-
 def first_weights(cfg: Config, start: str) -> tuple[Path, Path]:
     """Files that generator and guidance network start from (see `CSDStage.start`)."""
     run = run_folder(cfg)
@@ -64,20 +48,26 @@ class CSDJob:
 
     def __init__(self, cfg: Config, teacher, data, opts: CSDStage):
         self.cfg, self.opts, self.teacher, self.data = cfg, opts, teacher, data
-        options, first = csd_options(opts), first_weights(cfg, opts.start)
+        first = first_weights(cfg, opts.start)
         generator, guidance = (load_score_model(cfg, teacher, p, opts.bf16) for p in first)
         self.pairs = None
         if opts.pair_share > 0:
             self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
             self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
-        average = EMA(generator, options.ema, options.ema_warmup)
+        average = EMA(generator, opts.ema, opts.ema_warmup)
         shard(cfg, generator, guidance, average.module, teacher.transformer)
         self.optimizers = {"generator": optim.adam(generator, self.opts),
                            "guidance": optim.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
-                                  self.optimizers["guidance"], options, average_gradients,
-                                  average)
+                                  self.optimizers["guidance"], self.options(),
+                                  average_gradients, average)
         self.networks = {"generator": generator, "guidance": guidance, "ema": average}
+
+    def options(self) -> CSDStage:
+        """The stage's own, with what the regression of pairs takes from the stage warm."""
+        warm = self.cfg.warm
+        return dataclasses.replace(self.opts, pair_sharpness=warm.sharpness,
+                                   pair_latent_weight=warm.latent_weight)
 
     def step(self, i: int) -> dict[str, float]:
         """One iteration; i from 0. Labels follow the data's class frequencies."""
@@ -115,8 +105,8 @@ class CSDJob:
         tokens, psi = teacher.quantise(x), self.trainer.guidance
         t = torch.full((n, teacher.num_tokens, 1), 0.6, device=teacher.device)
         x_t = add_noise(x, gaussians(*x.shape, 1).to(teacher.device), t)
-        d_phi = teacher_denoiser(teacher, log_probs(teacher, tokens, labels, o), o)(x_t, t)
-        d_psi = guidance_denoiser(psi, psi.features(tokens, labels))(x_t, t)
+        d_phi = teacher_score(teacher, tokens, labels, o).denoise(x_t, t)
+        d_psi = psi(x_t, t, tokens, labels)
         rows = [teacher.decode(teacher.quantise(v)) for v in (x, d_phi, d_psi)]
         images = to_uint8(torch.cat(rows)).permute(0, 2, 3, 1).cpu().numpy()
         return grid_image(images, columns=n)

@@ -12,6 +12,7 @@ import torch
 from dd2core.baselines import dd1_loss, dd1_pairs
 from dd2core.ema import EMA
 from dd2core.noise import gaussians
+from dd2core.sampling import Sampling
 from dd2core.store.files import fingerprint, read_json, read_tensors, write_json, write_tensors
 from train.data.batches import batch_indices
 from train.data.tokens import load_tokens
@@ -31,7 +32,7 @@ def load_pairs(
     folder = run_folder(cfg) / "dd1-pairs"
     whose = fingerprint(teacher)[:8]  # another teacher has other pairs
     path = folder / (
-        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{o.cfg}-{cfg.seed}-{whose}.safetensors")
+        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{_named(o.sampling)}-{cfg.seed}-{whose}.safetensors")
     if path.exists():
         return read_tensors(path), read_json(path.with_suffix(".json"))["seconds"]
     labels = data.labels[torch.arange(o.pairs) % len(data.labels)]
@@ -42,7 +43,7 @@ def load_pairs(
         eps = gaussians(len(part), teacher.num_tokens, teacher.code_dim, cfg.seed + 1000 + i)
         with torch.autocast(teacher.device.type, torch.bfloat16, enabled=o.bf16):
             tokens[i] = dd1_pairs(teacher, part.to(teacher.device), eps.to(teacher.device),
-                                  o.cfg, o.euler_steps).cpu()
+                                  o.sampling, o.euler_steps).cpu()
     tokens = gather(tokens)
     seconds = time.perf_counter() - since
     pairs = {"labels": labels, "tokens": torch.cat([tokens[i] for i in sorted(tokens)])}
@@ -52,6 +53,11 @@ def load_pairs(
     write_tensors(path, pairs)
     print(f"dd1: {o.pairs} pairs in {seconds:.0f} s")
     return pairs, seconds
+
+
+def _named(s: Sampling) -> str:
+    """A sampling as part of a file name."""
+    return "-".join(f"{v}" for v in s.keywords().values())
 
 
 def pair_latents(cfg: Config, teacher, o: DD1Stage) -> torch.Tensor:

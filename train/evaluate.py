@@ -24,8 +24,16 @@ from tqdm import tqdm
 from dd2core.errors import DD2Error
 from dd2core.gts import ScoreOptions
 from dd2core.pipeline import Pipeline, load_pipeline
-from dd2core.store.files import load_strict, read_json, read_tensors, write_json
-from dd2core.tools.images import grid_image
+from dd2core.results.record import to_json
+from dd2core.results.schema import TABLES, Measurement
+from dd2core.store.files import (
+    load_strict,
+    read_json,
+    read_tensors,
+    write_atomic,
+    write_json,
+)
+from dd2core.tools.images import grid_image, png, to_float
 from train.data.fashion import Data
 from train.data.labels import load_data
 from train.data.tokens import encode_all
@@ -35,8 +43,9 @@ from train.measure import inception
 from train.measure.agreement import agreement, posterior_floor
 from train.measure.classifier import Classifier
 from train.measure.frechet import fidelity
+from train.measure.naming import names_of
 from train.measure.reference import open_reference
-from train.measure.sample import add_cost, paint, reconstruct
+from train.measure.sample import add_cost, reconstruct, sample_batch, sampling_of
 from train.measure.stream import FEWEST, stream, to_npz
 from train.settings.cli import ROOT, main
 from train.settings.schema import Config, Evaluate
@@ -74,9 +83,9 @@ def sample(pipe: Pipeline, cfg: Config, data: Data) -> tuple[Tensor, Tensor, Ten
     labels = data.test_labels[torch.arange(o.n) % len(data.test_labels)]
     images, tokens, cost = [], [], {}
     for i, y in enumerate(tqdm(labels.split(o.batch), desc=o.sampler, mininterval=2.0)):
-        x, painted, took = paint(pipe, cfg, y, o.seed + i)
+        x, q, took = sample_batch(pipe, cfg, y, o.seed + i)
         images.append(x)
-        tokens.append(painted)
+        tokens.append(q)
         add_cost(cost, took)
     return torch.cat(images), torch.cat(tokens), labels, cost
 
@@ -120,13 +129,14 @@ def training_minutes(cfg: Config) -> float | None:
 
 
 @torch.no_grad()
-def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data) -> tuple[dict, Tensor]:
+def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data
+            ) -> tuple[Measurement, Tensor]:
     """All numbers of one sampler, and its images."""
     o = cfg.evaluate
     images, tokens, labels, cost = sample(pipe, cfg, data)
     f = fidelity(images, data.test_images, classifier)
     device = pipe.device
-    right = sum((classifier(x.to(device).float() / 127.5 - 1).argmax(-1).cpu() == y).sum().item()
+    right = sum((classifier(to_float(x.to(device))).argmax(-1).cpu() == y).sum().item()
                 for x, y in zip(images.split(256), labels.split(256), strict=True))
     few = slice(0, min(len(tokens), 2000))
     numbers = {**dataclasses.asdict(f), "accuracy": right / len(images)}
@@ -134,34 +144,30 @@ def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data) -> 
         "reference": f"{len(data.test_images)} test images",
         "extractor": "penultimate features of classifier.safetensors"})
     if o.sampler == "teacher":
-        options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max)
-        result["fcs_floor"] = posterior_floor(pipe.teacher, tokens[few], labels[few],
-                                              result["teacher_settings"]["cfg"], options)
+        options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max, sampling_of(pipe, o))
+        floor = posterior_floor(pipe.teacher, tokens[few], labels[few], options)
+        result = dataclasses.replace(result, fcs_floor=floor)
     return result, images
 
 
 def _result(cfg: Config, pipe: Pipeline, n: int, enough: int, numbers: dict, tokens: Tensor,
-            labels: Tensor, cost: dict, what: dict) -> dict:
-    """What is written of any measurement; fewer than `enough` samples make an estimate."""
+            labels: Tensor, cost: dict, what: dict) -> Measurement:
+    """The measurement from its parts; fewer than `enough` samples make an estimate."""
     o = cfg.evaluate
-    scale = pipe.sampling.cfg if o.cfg is None else o.cfg
+    sampling = sampling_of(pipe, o)
     batch = 256 if o.features == "classifier" else o.batch
-    a = agreement(pipe.teacher, tokens, labels, scale, batch)
-    result = {
-        "sampler": o.sampler, "n": n, "estimate": n < enough, **numbers, "teacher_nll": a.nll,
-        "token_entropy": a.entropy, **cost,
-        "teacher_settings": {"cfg": scale, "temperature": o.temperature, "top_k": o.top_k,
-                             "top_p": o.top_p},
-        "training_minutes": training_minutes(cfg), "seed": o.seed, **what,
-        "command": "python -m train.evaluate " + shlex.join(sys.argv[1:]),
-    }
-    if o.sampler == "refine":
-        result["start"] = o.start
-    return result
+    a = agreement(pipe.teacher, tokens, labels, sampling.cfg, batch)
+    return Measurement(
+        sampler=o.sampler, **names_of(o, sampling), n=n, estimate=n < enough, **numbers,
+        teacher_nll=a.nll, token_entropy=a.entropy, **cost,
+        start=o.start if o.sampler == "refine" else None, teacher_settings=sampling,
+        training_minutes=training_minutes(cfg), seed=o.seed, **what,
+        command="python -m train.evaluate " + shlex.join(sys.argv[1:]))
 
 
 @torch.no_grad()
-def measure_inception(cfg: Config, pipe: Pipeline, path: Path) -> tuple[dict, Tensor] | None:
+def measure_inception(cfg: Config, pipe: Pipeline, path: Path
+                      ) -> tuple[Measurement, Tensor] | None:
     """All numbers of one sampler by Inception, and its first images; None but on rank 0.
 
     The samples stay in `path` (.npy), or beside it as .npz.
@@ -178,9 +184,9 @@ def measure_inception(cfg: Config, pipe: Pipeline, path: Path) -> tuple[dict, Te
     if not main:
         return None
     n = len(samples.labels)
-    found = inception.compare(network, samples.read(o.batch), n, reference)
+    numbers = inception.compare(network, samples.read(o.batch), n, reference)
     few = samples.labels[: len(samples.tokens)]
-    result = _result(cfg, pipe, n, 50_000, dataclasses.asdict(found), samples.tokens, few,
+    result = _result(cfg, pipe, n, 50_000, dataclasses.asdict(numbers), samples.tokens, few,
                      samples.cost, {"reference": reference.name,
                                     "extractor": f"{inception.NAME} of torch-fidelity"})
     images = next(samples.read(max(2, min(10, 1536 // size)) ** 2))
@@ -195,6 +201,8 @@ def _check(o: Evaluate) -> None:
         raise DD2Error(f"sampler={o.sampler} is unknown: use one of {', '.join(SAMPLERS)}.")
     if o.n < 2 or o.batch < 1:
         raise DD2Error(f"n={o.n} and batch={o.batch} must be at least 2 and 1.")
+    if o.table not in (None, *TABLES):
+        raise DD2Error(f"table={o.table} is unknown: use one of {', '.join(TABLES)}.")
     if o.features not in FEATURES:
         raise DD2Error(f"features={o.features} is unknown: use one of {', '.join(FEATURES)}.")
     if o.features == "inception":
@@ -220,36 +228,34 @@ def run(cfg: Config) -> None:
         load_strict(pipe.generator, read_tensors(o.weights), o.weights)
     out, tag = run_folder(cfg) / "evaluate", o.tag or o.sampler
     if o.features == "inception":
-        found = measure_inception(cfg, pipe, out / f"{tag}-images.npy")
-        if found is None:
+        measured = measure_inception(cfg, pipe, out / f"{tag}-images.npy")
+        if measured is None:
             return
-        result, images = found
+        result, images = measured
         sheet = {"columns": int(len(images) ** 0.5), "zoom": 1}
     else:
         result, images = measure(cfg, pipe, load_classifier(folder, device),
                                  load_data(cfg, test_only=o.sampler != "train_set"))
         images, sheet = images[:100], {"columns": 10, "zoom": 2}
-    write_json(out / f"{tag}.json", result)
+    write_json(out / f"{tag}.json", to_json(result))
     grid = grid_image(images.permute(0, 2, 3, 1).numpy(), **sheet)
-    Image.fromarray(grid).save(out / f"{tag}.png")
+    write_atomic(out / f"{tag}.png", png(Image.fromarray(grid)))
     print(_line(result))
 
 
-def _line(r: dict) -> str:
-    """What is printed of a result."""
-    what = "estimate, " if r["estimate"] else ""
-    if "inception_score" in r:
-        text = (f"FID {r['fd']:.3f} ({what}N = {r['n']}, against {r['reference']}), Inception "
-                f"Score {r['inception_score']:.2f} ± {r['inception_score_std']:.2f}, ")
+def _line(m: Measurement) -> str:
+    """What is printed of a measurement."""
+    estimate = "estimate, " if m.estimate else ""
+    if m.inception_score is not None:
+        text = (f"FID {m.fd:.3f} ({estimate}N = {m.n}, against {m.reference}), Inception Score "
+                f"{m.inception_score:.2f} ± {m.inception_score_std:.2f}, ")
         text += ("no precision and recall (the reference has statistics alone)"
-                 if r["precision"] is None else
-                 f"precision {r['precision']:.3f}, recall {r['recall']:.3f}")
+                 if m.precision is None else f"precision {m.precision:.3f}, recall {m.recall:.3f}")
     else:
-        text = (f"FD {r['fd']:.3f} ({r['fd_percent']:.2f}% of the total variance; {what}N = "
-                f"{r['n']}), precision {r['precision']:.3f}, recall {r['recall']:.3f}, accuracy "
-                f"{r['accuracy']:.3f}")
-    return (f"{r['sampler']}: {text}, teacher's NLL {r['teacher_nll']:.2f}, entropy "
-            f"{r['token_entropy']:.2f}, passes {r['passes']}; settings {r['teacher_settings']}")
+        text = (f"FD {m.fd:.3f} ({m.fd_percent:.2f}% of the total variance; {estimate}N = {m.n}), "
+                f"precision {m.precision:.3f}, recall {m.recall:.3f}, accuracy {m.accuracy:.3f}")
+    return (f"{m.sampler}: {text}, teacher's NLL {m.teacher_nll:.2f}, entropy "
+            f"{m.token_entropy:.2f}, passes {m.passes}; settings {m.teacher_settings.keywords()}")
 
 
 if __name__ == "__main__":

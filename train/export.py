@@ -21,7 +21,7 @@ from dd2core.store.files import (
     write_manifest,
     write_tensors,
 )
-from dd2core.store.folder import Model, SamplingDefaults, save_folder
+from dd2core.store.folder import Model, save_folder
 from dd2core.store.hub import upload
 from dd2core.tools.images import to_float
 from train.data.source import load_data
@@ -46,10 +46,8 @@ def export(cfg: Config, out: Path) -> Path:
     for part in ("generator", "guidance"):
         path = run / distilled(cfg) / f"{part}.safetensors"
         scores[part] = load_score_model(cfg, teacher, path, False) if path.exists() else None
-    s = cfg.sampling
-    sampling = SamplingDefaults(s.cfg, s.temperature, s.top_k, s.top_p)
-    model = Model(cfg.name, cfg.family, class_names(cfg), sampling, teacher, scores["generator"],
-                  scores["guidance"], cfg.image_size)
+    model = Model(cfg.name, cfg.family, class_names(cfg), cfg.sampling, teacher,
+                  scores["generator"], scores["guidance"], cfg.image_size)
     extra = _classifier(cfg, run, out, len(model.class_names))
     for stage in STAGES:
         _copy_log(run / stage, out / "logs", stage)

@@ -44,7 +44,7 @@ def _teacher_call(cfg: Config, o: FullSize) -> tuple[Callable, dict[str, int]]:
     teacher, s = build_teacher(cfg, "cpu"), cfg.sampling
     labels = torch.arange(o.batch) % teacher.num_classes
     u = uniforms(o.batch, teacher.num_tokens, o.seed)
-    return (lambda: teacher.sample(labels, s.cfg, s.temperature, s.top_k, s.top_p, u)), {
+    return (lambda: teacher.sample(labels, **s.keywords(), noise=u)), {
         "parameters": count(teacher.transformer), "passes": teacher.num_steps}
 
 

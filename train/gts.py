@@ -20,11 +20,6 @@ from train.settings.cli import main
 from train.settings.schema import Config
 
 
-def score_options(stage) -> ScoreOptions:
-    """The options that a GTS stage gives to the loss."""
-    return ScoreOptions(stage.times, stage.t_min, stage.t_max, stage.cfg, stage.chunk, stage.bf16)
-
-
 class GTSJob:
     """Network, optimiser and step of the GTS stage."""
 
@@ -35,14 +30,13 @@ class GTSJob:
         shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
-        self.options = score_options(self.opts)
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0. Odd steps give the prefix as code vectors (method §3)."""
         o, device = self.opts, self.teacher.device
         pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
-        loss = gts_step_loss(self.model, self.teacher, tokens, labels, self.options, i % 2 == 1)
+        loss = gts_step_loss(self.model, self.teacher, tokens, labels, self.opts, i % 2 == 1)
         norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         return {"loss": loss.item(), "grad": norm}
@@ -72,7 +66,7 @@ def run(cfg: Config) -> None:
     folder = loop.run_stage(cfg, "gts", job)
     if cfg.dry_run or not takes_part(cfg):
         return
-    loss = held_out_loss(job.ema.module, teacher, data, job.options, cfg.seed)
+    loss = held_out_loss(job.ema.module, teacher, data, job.opts, cfg.seed)
     weights = whole(job.ema.module.state_dict())
     if not is_main():
         return

@@ -12,6 +12,7 @@ from torch import nn
 
 from dd2core.errors import DD2Error
 from dd2core.families import FAMILIES
+from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.files import (
     check_manifest,
@@ -31,23 +32,13 @@ PATTERNS = ("*.json", "*.jsonl", "*.safetensors", "*.png")  # of a hub repositor
 
 
 @dataclasses.dataclass(frozen=True)
-class SamplingDefaults:
-    """The teacher's settings with the best FD of the preset."""
-
-    cfg: float = 1.5
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
 class Model:
     """Everything a model folder holds."""
 
     name: str
     family: str
     class_names: list[str]
-    sampling: SamplingDefaults
+    sampling: Sampling
     teacher: Teacher
     generator: ConditionalScoreModel | None
     guidance: ConditionalScoreModel | None
@@ -85,7 +76,7 @@ class Description:
     family: str
     parts: list[str]
     class_names: list[str]
-    sampling: SamplingDefaults
+    sampling: Sampling
     tokenizer: object
     transformer: object
     head: dict | None
@@ -110,9 +101,9 @@ def describe(folder: Path) -> Description:
         if head is not None:
             head = {k: head[k] for k in ("width", "depth", "t_init")}
         family = FAMILIES[config["family"]]
-        vq = family.tokenizer_sizes(**_tuples(config["tokenizer"]))
-        sizes = family.transformer_sizes(**_tuples(config["transformer"]))
-        sampling = SamplingDefaults(**config["sampling"])
+        vq = family.tokenizer_config(**_tuples(config["tokenizer"]))
+        sizes = family.transformer_config(**_tuples(config["transformer"]))
+        sampling = Sampling(**config["sampling"])
     except (TypeError, KeyError, AttributeError) as error:
         raise DD2Error(f"{folder}/config.json is not a model's: {error}.") from None
     if head is None and {"generator", "guidance"} & set(parts):

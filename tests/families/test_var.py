@@ -12,7 +12,7 @@ from dd2core.families.var import pyramid
 from dd2core.families.var.transformer import scale_mask
 from dd2core.gts import gts_step_loss
 from dd2core.noise import uniforms
-from dd2core.sampling import filter_logits
+from dd2core.sampling import Sampling, filter_logits
 from tests.support import tiny_var
 from train.measure.yardstick import yardstick
 
@@ -279,7 +279,7 @@ def test_bf16_runs_the_network_in_bfloat16_and_returns_float32(teacher):
 
 def test_a_step_of_every_stage_has_gradients_for_every_parameter(teacher):
     model = tiny_var.score_model(teacher)
-    options = CSDOptions(cfg=1.0)
+    options = CSDOptions(sampling=Sampling(1.0))
     for as_vectors in (False, True):
         model.zero_grad()
         gts_step_loss(model, teacher, random_tokens(), LABELS, options, as_vectors).backward()
@@ -295,8 +295,8 @@ def test_a_step_of_every_stage_has_gradients_for_every_parameter(teacher):
 
 
 def test_baselines_ask_for_nothing_more(teacher):
-    assert parallel_sample(teacher, LABELS, torch.rand(B, L), 1.0).shape == (B, L)
-    tokens = dd1_pairs(teacher, LABELS, torch.randn(B, L, C), 1.0, 4)
+    assert parallel_sample(teacher, LABELS, torch.rand(B, L), Sampling(1.0)).shape == (B, L)
+    tokens = dd1_pairs(teacher, LABELS, torch.randn(B, L, C), Sampling(1.0), 4)
     assert tokens.shape == (B, L) and tokens.max() < V
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from dd2core.baselines import dd1_loss, dd1_pairs, flow_to_token, parallel_sample
 from dd2core.noise import uniforms
-from dd2core.sampling import filter_logits
+from dd2core.sampling import Sampling, filter_logits
 from tests.support import tiny
 
 B, L, V, C = 3, 16, 32, 4
@@ -27,10 +27,11 @@ def test_parallel_sampling_draws_every_token_from_the_blank_logits(teacher, cfg)
     if cfg == 2.5:
         u = teacher.blank_logits(torch.full_like(LABELS, teacher.num_classes))
         logits = u + cfg * (logits - u)
-    greedy = parallel_sample(teacher, LABELS, torch.rand(B, L), cfg, top_k=1)
+    greedy = parallel_sample(teacher, LABELS, torch.rand(B, L), Sampling(cfg, top_k=1))
     assert torch.equal(greedy, logits.argmax(-1))
     many = LABELS[:1].repeat(4000)
-    tokens = parallel_sample(teacher, many, torch.rand(4000, L), cfg, temperature=0.9, top_k=7)
+    sampling = Sampling(cfg, temperature=0.9, top_k=7)
+    tokens = parallel_sample(teacher, many, torch.rand(4000, L), sampling)
     p = filter_logits(logits[0], 0.9, 7).exp()  # (L, V)
     frequency = F.one_hot(tokens, V).float().mean(0)
     assert (frequency - p).abs().max() < 5 * (0.25 / 4000) ** 0.5
@@ -38,8 +39,9 @@ def test_parallel_sampling_draws_every_token_from_the_blank_logits(teacher, cfg)
 
 
 def test_a_parallel_sample_does_not_depend_on_the_batch(teacher):
-    whole = parallel_sample(teacher, LABELS, uniforms(3, L, 1), 2.0)
-    assert torch.equal(parallel_sample(teacher, LABELS[:1], uniforms(1, L, 1), 2.0), whole[:1])
+    whole = parallel_sample(teacher, LABELS, uniforms(3, L, 1), Sampling(2.0))
+    first = parallel_sample(teacher, LABELS[:1], uniforms(1, L, 1), Sampling(2.0))
+    assert torch.equal(first, whole[:1])
 
 
 # DD1 -----------------------------------------------------------------------------------------
@@ -69,13 +71,14 @@ def test_the_flow_never_reaches_an_excluded_code(euler_steps):
     assert torch.equal(flow_to_token(log_p, torch.randn(500, C), codebook, euler_steps), allowed)
 
 
-@pytest.mark.parametrize("cfg", [None, 2.0])
-def test_pairs_are_the_flow_under_the_teacher_given_the_pairs_own_tokens(teacher, cfg):
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(2.0), Sampling(2.0, 0.8, 9, 0.9)],
+                         ids=["plain", "guided", "filtered"])
+def test_pairs_are_the_flow_under_the_teacher_given_the_pairs_own_tokens(teacher, sampling):
     eps = torch.randn(B, L, C)
-    tokens = dd1_pairs(teacher, LABELS, eps, cfg, euler_steps=16)
-    again = flow_to_token(teacher.log_probs(tokens, LABELS, cfg), eps, teacher.codebook, 16)
-    assert torch.equal(tokens, again)
-    assert torch.equal(tokens, dd1_pairs(teacher, LABELS, eps, cfg, euler_steps=16))
+    tokens = dd1_pairs(teacher, LABELS, eps, sampling, euler_steps=16)
+    log_p = teacher.log_probs(tokens, LABELS, **sampling.keywords())
+    assert torch.equal(tokens, flow_to_token(log_p, eps, teacher.codebook, 16))
+    assert torch.equal(tokens, dd1_pairs(teacher, LABELS, eps, sampling, euler_steps=16))
 
 
 def test_dd1_loss_is_cross_entropy_of_distances_plus_latent_distance():

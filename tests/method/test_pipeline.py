@@ -178,7 +178,7 @@ def test_a_later_start_takes_the_count_of_the_whole_run_and_is_warmed_up_once(mo
     assert len(tried) == 4
     walks, whole = [], pipe.teacher.steps
     monkeypatch.setattr(pipe.teacher, "steps",
-                        lambda *a, **o: walks.append(a[-1]) or whole(*a, **o))
+                        lambda *a, **o: walks.append(o["start"]) or whole(*a, **o))
     for _ in range(2):
         assert pipe.refine([0], start=steps - 2).threads == 1
     assert len(tried) == 4 and walks == [steps - 2] * 3  # to warm up, and twice for real

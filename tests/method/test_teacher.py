@@ -8,12 +8,12 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.families.attention import attention
+from dd2core.families.codebook import scaled_codebook
 from dd2core.families.llamagen import transformer as llamagen
 from dd2core.families.llamagen.settings import TransformerConfig
 from dd2core.families.llamagen.transformer import LlamaGenTransformer, rotary_2d, rotate
 from dd2core.noise import uniforms
 from dd2core.sampling import filter_logits
-from dd2core.teacher import scaled_codebook
 from tests.support import tiny
 
 B, L, V, C, K = 3, 16, 32, 4, 16

@@ -6,10 +6,11 @@ An independent prediction of each token would paint (0, 1) as often as (0, 0).
 import torch
 from torch import Tensor, nn
 
-from dd2core.teacher import Teacher
+from dd2core.families.codebook import CodebookTeacher, Index
+from dd2core.teacher import Backbone
 
 
-class PairBackbone(nn.Module):
+class PairBackbone(Backbone):
     """h_1 is a constant, h_2 sees the first token."""
 
     width = 32
@@ -29,7 +30,7 @@ class PairBackbone(nn.Module):
         return tuple(name for name, _ in self.named_parameters())
 
 
-class PairTeacher(Teacher):
+class PairTeacher(CodebookTeacher):
     """Knows that the second token repeats the first."""
 
     guidance_off = 1.0
@@ -47,7 +48,7 @@ class PairTeacher(Teacher):
     def blank_logits(self, labels: Tensor) -> Tensor:
         return torch.zeros(len(labels), 2, 2)
 
-    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
+    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, where: Index) -> Tensor:
         return uncond + cfg * (cond - uncond)
 
     def begin(self, labels: Tensor) -> Tensor:

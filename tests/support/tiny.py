@@ -2,13 +2,14 @@
 
 import torch
 
+from dd2core.families.codebook import scaled_codebook
 from dd2core.families.llamagen.settings import TransformerConfig, VQConfig
 from dd2core.families.llamagen.teacher import LlamaGenTeacher
 from dd2core.families.llamagen.tokenizer import VQTokenizer
 from dd2core.families.llamagen.transformer import LlamaGenTransformer
+from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
-from dd2core.store.folder import Model, SamplingDefaults
-from dd2core.teacher import scaled_codebook
+from dd2core.store.folder import Model
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -47,6 +48,6 @@ def score_model(t: LlamaGenTeacher, seed: int = 0, trained: bool = True) -> Cond
 def model(channels: int = 1) -> Model:
     """Everything that a model folder holds."""
     t = teacher(channels=channels)
-    return Model("tiny", "llamagen", CLASSES, SamplingDefaults(2.0), t,
+    return Model("tiny", "llamagen", CLASSES, Sampling(2.0), t,
                  score_model(t).requires_grad_(False).eval(),
                  score_model(t, 1).requires_grad_(False).eval(), 16)

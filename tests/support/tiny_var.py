@@ -6,8 +6,9 @@ from dd2core.families.var.settings import VARConfig, VARTokenizerConfig
 from dd2core.families.var.teacher import VARTeacher
 from dd2core.families.var.tokenizer import VARTokenizer
 from dd2core.families.var.transformer import VARTransformer
+from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
-from dd2core.store.folder import Model, SamplingDefaults
+from dd2core.store.folder import Model
 from tests.support import tiny
 
 PATCH_NUMS = (1, 2, 4)  # 21 tokens
@@ -47,6 +48,6 @@ def score_model(t: VARTeacher, seed: int = 0, trained: bool = True) -> Condition
 def model(channels: int = 1) -> Model:
     """Everything that a model folder holds."""
     t = teacher(channels=channels)
-    return Model("tiny-var", "var", tiny.CLASSES, SamplingDefaults(1.0), t,
+    return Model("tiny-var", "var", tiny.CLASSES, Sampling(1.0), t,
                  score_model(t).requires_grad_(False).eval(),
                  score_model(t, 1).requires_grad_(False).eval(), 16)

@@ -1,8 +1,6 @@
 """Putting the parts of an experiment together from its settings and its run folder."""
 
-import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -21,24 +19,10 @@ from train.engine.run_folder import run_folder
 from train.settings.schema import Config
 
 
-def fill_sizes(kind: type, *sources):
-    """A config dataclass `kind`: each field from the first of `sources` that has its name.
-
-    Fields that none has keep their defaults; lists become tuples.
-    """
-    found = {}
-    for name in (f.name for f in dataclasses.fields(kind)):
-        values = [getattr(s, name) for s in sources if hasattr(s, name)]
-        if values:
-            found[name] = tuple(values[0]) if isinstance(values[0], list) else values[0]
-    return kind(**found)
-
-
 def new_tokenizer(cfg: Config) -> nn.Module:
     """An untrained tokenizer of the settings' family and sizes."""
     family = find_family(cfg.family)
-    image = SimpleNamespace(image_size=cfg.image_size, in_channels=cfg.channels)
-    return family.tokenizer(fill_sizes(family.tokenizer_sizes, image, cfg.tokenizer))
+    return family.tokenizer(family.tokenizer_sizes(cfg.tokenizer, cfg.image_size, cfg.channels))
 
 
 def load_tokenizer(cfg: Config, device: torch.device) -> nn.Module:
@@ -69,8 +53,7 @@ def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.M
             f"teacher.width={s.width} over teacher.heads={s.heads} must give heads of a multiple "
             "of 4 numbers."
         )
-    data = SimpleNamespace(num_classes=num_classes)
-    sizes = fill_sizes(family.transformer_sizes, data, s, tokenizer.cfg)
+    sizes = family.transformer_sizes(s, tokenizer.cfg, num_classes)
     return family.transformer(sizes, tokenizer)
 
 

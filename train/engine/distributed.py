@@ -1,8 +1,8 @@
 """Data parallelism: `torchrun --nproc-per-node=N -m train.STAGE …` on one or more machines.
 
-Every rank holds the whole networks (with `shard=true` a part of them: `train.engine.sharding`) and takes
-its share of the batch; gradients are averaged in one all-reduce per network. A process started
-without torchrun is rank 0 of 1. Backend: NCCL on CUDA, gloo elsewhere, so it also puts two
+Every rank holds the whole networks (with `shard=true` a part of them: `train.engine.sharding`) and
+takes its share of the batch; gradients are averaged in one all-reduce per network. A process
+started without torchrun is rank 0 of 1. Backend: NCCL on CUDA, gloo elsewhere, so it also puts two
 single-threaded processes on a two-core CPU.
 """
 

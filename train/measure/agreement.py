@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dd2core.csd import token_entropy
-from dd2core.gts import ScoreOptions, draw, teacher_denoiser, teacher_log_probs
+from dd2core.families.codebook import token_entropy
+from dd2core.gts import ScoreOptions, draw, teacher_score
 from dd2core.losses import weighted_error
 from dd2core.schedule import add_noise
+from dd2core.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,13 @@ def agreement(teacher, tokens: Tensor, labels: Tensor, cfg: float, batch: int) -
 
 
 @torch.no_grad()
-def posterior_floor(teacher, tokens: Tensor, labels: Tensor, cfg: float, o: ScoreOptions) -> float:
+def posterior_floor(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOptions) -> float:
     """FCS loss of the teacher's own score on its own tokens (n, L): the floor of (5)."""
-    o = ScoreOptions(o.times, o.t_min, o.t_max, cfg, o.chunk)
     losses = []
     for x, y in zip(tokens.split(200), labels.split(200), strict=True):
         x, y = x.to(teacher.device), y.to(teacher.device)
-        codes = teacher.codebook[x]
+        codes = teacher.vectors(x)
         eps, t = draw(codes, o)
-        d = teacher_denoiser(teacher, teacher_log_probs(teacher, x, y, o), o)
-        losses.append(weighted_error(d(add_noise(codes, eps, t), t), codes, t).item())
+        d = teacher_score(teacher, x, y, o).denoise(add_noise(codes, eps, t), t)
+        losses.append(weighted_error(d, codes, t).item())
     return sum(losses) / len(losses)

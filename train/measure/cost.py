@@ -1,16 +1,15 @@
 """What a step of a full-size preset costs, without its weights: `dry_run=true` of gts and csd.
 
-Small presets run one real step (`train.engine.loop`). A teacher of more than 50 M parameters is built from
-shapes alone (the meta device, then fake tensors, which have a size but no content), and one step of
-the stage runs on them: every operation is counted, and so is every byte while it is alive. That
-takes a minute and no memory on a laptop.
+Small presets run one real step (`train.engine.loop`). A teacher of more than 50 M parameters is
+built from shapes alone (the meta device, then fake tensors, which have a size but no content), and
+one step of the stage runs on them: every operation is counted, and so is every byte while it is
+alive. That takes a minute and no memory on a laptop.
 """
 
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +21,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from dd2core.csd import CSDTrainer
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
-from dd2core.gts import gts_step_loss, teacher_log_probs
+from dd2core.gts import gts_step_loss
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import describe
 from dd2core.teacher import Teacher
 from train.engine import base
-from train.engine.assemble import fill_sizes, new_score_model, new_tokenizer
+from train.engine.assemble import new_score_model, new_tokenizer
 from train.measure.flops import attention_flops
 from train.settings.schema import Config, CSDStage, GTSStage
 
+IMAGENET_CLASSES = 1000  # of the official models, for which costs are estimated
 LARGE = 50e6  # parameters of a teacher whose step is estimated
 GATHERED = 6  # blocks that FSDP holds whole at a time: the weights of one, those of the next and
 # their buffer, a gradient, and two more on the way to their shards
@@ -92,8 +92,8 @@ def build_teacher(cfg: Config, device: str = "meta") -> Teacher:
         d = None  # not converted yet: the preset knows its sizes
     with torch.device(device):
         tokenizer = family.tokenizer(d.tokenizer) if d else new_tokenizer(cfg)
-        sizes = d.transformer if d else fill_sizes(
-            family.transformer_sizes, SimpleNamespace(), cfg.teacher, tokenizer.cfg)
+        sizes = d.transformer if d else family.transformer_sizes(
+            cfg.teacher, tokenizer.cfg, IMAGENET_CLASSES)
         return family.teacher(tokenizer, family.transformer(sizes, tokenizer))
 
 
@@ -102,33 +102,25 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def gts_step(opts: GTSStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
+def gts_step(o: GTSStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
     """Forward and backward pass of the stage gts, for a number of images."""
-    from train.gts import score_options
 
     def step(batch: int) -> None:
         tokens, labels = _data(teacher, batch)
-        loss = gts_step_loss(networks[0], teacher, tokens, labels, score_options(opts), True)
-        _backward(loss, networks[0])
+        _backward(networks[0], gts_step_loss(networks[0], teacher, tokens, labels, o, True))
 
     return step
 
 
-def csd_step(opts: CSDStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
-    """`CSDTrainer.step` without what needs content: optimisers and logged numbers."""
-    from train.csd import csd_options
-
-    generator, guidance = networks
-    trainer = CSDTrainer(teacher, generator, guidance, None, None, csd_options(opts))
+def csd_step(o: CSDStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
+    """The trainer's own losses, without what needs content: optimisers and logged numbers."""
+    trainer = CSDTrainer(teacher, *networks, None, None, o)
 
     def step(batch: int) -> None:
         _, labels = _data(teacher, batch)
-        x = generator.generate(torch.randn(batch, teacher.num_tokens, teacher.code_dim), labels)
-        tokens = teacher.quantise(x.detach())
-        for _ in range(opts.guidance_steps):
-            _backward(trainer.fcs(x, tokens, labels), guidance)
-        log_p = teacher_log_probs(teacher, tokens, labels, trainer.o)
-        _backward(trainer.csd(x, tokens, labels, log_p), generator)
+        eps = torch.randn(batch, teacher.num_tokens, teacher.code_dim)
+        for network, loss in trainer.losses(trainer.generate(eps, labels)):
+            _backward(network, loss)
 
     return step
 
@@ -137,7 +129,7 @@ STEPS = {  # stage → step, networks that it trains
     "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
 
 
-def _backward(loss: Tensor, model: nn.Module) -> None:
+def _backward(model: nn.Module, loss: Tensor) -> None:
     """As in the stages: the last step's gradients live until this step's are computed."""
     model.zero_grad(set_to_none=True)
     loss.backward()

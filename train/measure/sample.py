@@ -1,4 +1,4 @@
-"""One batch of any sampler, as the evaluation paints it: images, tokens and what they cost."""
+"""One batch of any sampler: images, tokens and what they cost."""
 
 import torch
 from torch import Tensor
@@ -6,14 +6,21 @@ from torch import Tensor
 from dd2core.baselines import parallel_sample
 from dd2core.noise import uniforms
 from dd2core.pipeline import Pipeline
+from dd2core.sampling import Sampling
 from dd2core.tools.images import to_uint8
-from train.settings.schema import Config
+from train.settings.schema import Config, Evaluate
 
-Painted = tuple[Tensor, Tensor, dict]
+Batch = tuple[Tensor, Tensor, dict]  # images, tokens, cost: as `sample_batch` returns them
 
 
-def paint(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Painted:
-    """Paint one batch with the sampler teacher, one_step, refine or parallel.
+def sampling_of(pipe: Pipeline, o: Evaluate) -> Sampling:
+    """The model's own sampling with what the section `evaluate` sets in its place."""
+    return pipe.sampling.override(cfg=o.cfg, temperature=o.temperature, top_k=o.top_k,
+                                  top_p=o.top_p)
+
+
+def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batch:
+    """One batch of the sampler teacher, one_step, refine or parallel.
 
     Args:
         pipe (Pipeline): the networks.
@@ -30,25 +37,23 @@ def paint(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Painted:
         DD2Error: a setting out of its range, or a model without a generator.
     """
     o, t = cfg.evaluate, pipe.teacher
-    settings = {"cfg": o.cfg, "temperature": o.temperature, "top_k": o.top_k, "top_p": o.top_p}
+    sampling = sampling_of(pipe, o)
     if o.sampler == "parallel":
         u = uniforms(len(labels), t.num_tokens, seed)
-        scale = pipe.sampling.cfg if o.cfg is None else o.cfg
-        tokens = parallel_sample(t, labels.to(t.device), u, scale, o.temperature, o.top_k,
-                                 o.top_p).cpu()
+        tokens = parallel_sample(t, labels.to(t.device), u, sampling).cpu()
         return to_uint8(decode(t, tokens)), tokens, {"passes": 1}
     if o.sampler == "teacher":
-        s = pipe.sample_teacher(labels, seed, **settings)
+        s = pipe.sample_teacher(labels, seed, **sampling.keywords())
     elif o.sampler == "refine":
-        s = pipe.refine(labels, seed, o.start, **settings)
+        s = pipe.refine(labels, seed, o.start, **sampling.keywords())
     else:
         s = pipe.sample_one_step(labels, seed)
     cost = {"seconds": s.seconds, "decode_seconds": s.decode_seconds, "passes": s.passes}
     return torch.from_numpy(s.images).permute(0, 3, 1, 2), s.tokens.cpu(), cost
 
 
-def reconstruct(teacher, tokens: Tensor) -> Painted:
-    """What the tokenizer makes of its own tokens (B, L): the floor; returns as `paint` does."""
+def reconstruct(teacher, tokens: Tensor) -> Batch:
+    """What the tokenizer makes of its own tokens (B, L): the floor."""
     return to_uint8(decode(teacher, tokens)), tokens.cpu(), {"passes": 0}
 
 

@@ -76,7 +76,7 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         key = getattr(error, "full_key", None) or ", ".join(words)
-        raise DD2Error(f"Setting {key}: {first} (train/config.py lists all).") from None
+        raise DD2Error(f"Setting {key}: {first} (train/settings/schema.py lists all).") from None
 
 
 def _read(path: Path) -> DictConfig:
@@ -97,6 +97,8 @@ def _checked(cfg: Config) -> Config:
                 continue
             if isinstance(stage, Stage) and getattr(stage, key, 1) < 1:
                 raise DD2Error(f"{name}.{key}={getattr(stage, key)} must be at least 1.")
+    for stage in (cfg.gts, cfg.csd, cfg.tune, cfg.warm, cfg.dd1):
+        stage.sampling = stage.sampling or cfg.sampling
     if cfg.threads is not None and cfg.threads < 1:
         raise DD2Error(f"threads={cfg.threads} must be at least 1.")
     if not 0 <= cfg.seed < 2**31:

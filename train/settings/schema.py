@@ -1,10 +1,15 @@
-"""Settings: dataclass defaults ← YAML preset ← `key=value` on the command line (OmegaConf).
+"""Every setting of an experiment: dataclasses with a unit and what None means on each line.
 
-An unknown key is an error. Every field says its unit and what None means. `python -m train.STAGE
-preset=NAME` reads `train/presets/NAME.yaml`; `preset=` also takes a path.
+A preset (`train/presets/NAME.yaml`) and `key=value` words override the defaults; see
+`train.settings.cli`. The stages gts and csd inherit the options of the trainers in dd2core.
 """
 
 from dataclasses import dataclass, field
+
+from dd2core.csd import CSDOptions
+from dd2core.errors import DD2Error
+from dd2core.gts import ScoreOptions
+from dd2core.sampling import Sampling
 
 
 @dataclass
@@ -72,36 +77,38 @@ class HeadConfig:
 
 
 @dataclass
-class GTSStage(Stage):
-    """Ground-truth score initialisation (method §4 (4))."""
+class GTSStage(Stage, ScoreOptions):
+    """Ground-truth score initialisation (method §4 (4)); see `ScoreOptions` for the rest."""
 
-    times: int = 2  # S, noise times per token
     t_min: float = 0.02  # smallest time
     t_max: float = 0.99  # largest time
-    cfg: float = 1.5  # guidance of the teacher inside the score
-    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
+    sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
+
+
+CSD_STARTS = ("gts", "warm", "csd")
 
 
 @dataclass
-class CSDStage(Stage):
-    """Conditional score distillation (method §4 (5)–(7)); `lr` is the generator's."""
+class CSDStage(Stage, CSDOptions):
+    """Conditional score distillation (method §4 (5)–(7)); see `CSDOptions` for the rest.
 
-    form: str = "dmd"  # sid (6) or dmd (7)
-    alpha: float = 1.0  # α of (6)
+    `lr` is the generator's.
+    """
+
     lr_guidance: float = 1e-3  # peak learning rate of ψ
-    guidance_steps: int = 1  # r, steps of ψ per step of G
-    times: int = 2  # S, noise times per token
-    t_min: float = 0.05  # smallest time
-    t_max: float = 0.95  # largest time
-    cfg: float = 1.5  # guidance of the teacher inside the score
-    omega_min: float = 0.05  # clip of ω from below
-    chunk: int | None = None  # most tokens per posterior matrix; None is all at once
-    ema_warmup: float = 9.0  # memory of the average grows as steps / ema_warmup; 1 is the mean
+    sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
     average: list[int] | None = None  # first, last step of snapshots to average; None: running one
     start: str = "gts"  # gts: G and ψ from gts; warm: G from warm, ψ from gts; csd: both from csd
     guidance_first: int = 0  # steps at the start in which G stands still and ψ catches up
     pair_share: float = 0.0  # part of each batch whose latents are those of the stage warm's pairs
     pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start not in CSD_STARTS:
+            raise DD2Error(f"start={self.start} is unknown: use {', '.join(CSD_STARTS)}.")
+        if not 0 <= self.pair_share <= 1:
+            raise DD2Error(f"pair_share={self.pair_share} must lie in [0, 1].")
 
 
 @dataclass
@@ -114,7 +121,7 @@ class DD1Stage(Stage):
     euler_steps: int = 16  # of the ODE per token, t from 1 to 0.03
     sharpness: float = 4.0  # logits of the cross-entropy are −sharpness·‖D − c‖²/2
     latent_weight: float = 1.0  # weight of ‖D − c‖² beside the cross-entropy on codes
-    cfg: float = 1.5  # guidance of the teacher
+    sampling: Sampling | None = None  # of the teacher; None: the preset's `sampling`
 
 
 @dataclass
@@ -133,13 +140,16 @@ class Evaluate:
     sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
     n: int = 10_000  # images; fewer is called an estimate
     batch: int = 256  # images per pass
-    cfg: float | None = None  # teacher's guidance; None is the preset's
-    temperature: float = 1.0  # teacher's
-    top_k: int = 0  # teacher's; 0 is all codes
-    top_p: float = 1.0  # teacher's; 1 is all codes
+    cfg: float | None = None  # teacher's guidance; None is the model's own, as with the next three
+    temperature: float | None = None  # teacher's
+    top_k: int | None = None  # teacher's; 0 is all codes
+    top_p: float | None = None  # teacher's; 1 is all codes
     start: int = 0  # refine: first step that the teacher re-samples
     seed: int = 0  # of the samples
     tag: str | None = None  # name of the result files; None is the sampler's
+    method: str | None = None  # what it is in tables (dd1, …); None is the sampler
+    note: str | None = None  # what tells it from others there; None: by guidance, start or tag
+    table: str | None = None  # quality, guidance, refine, tried; None: by sampler and weights
     weights: str | None = None  # generator weights (.safetensors); None is the model folder's
     model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
     reference: str | None = None  # inception: folder of pictures, or .npz; None is refused
@@ -156,19 +166,9 @@ class Benchmark:
     repeats: int = 7  # rounds; each times every sampler once, the median is kept
     thread_counts: list[int] = field(default_factory=list)  # CPU threads: each sampler's fastest
     starts: list[int] = field(default_factory=list)  # refine: also time it from these steps on
-    cfg: float | None = None  # teacher's guidance; None is the preset's
+    cfg: float | None = None  # teacher's guidance; None is the model's
     bf16: bool = False  # autocast of both samplers to bfloat16
     model: str | None = None  # model folder; None is as in `Evaluate`
-
-
-@dataclass
-class Sampling:
-    """The teacher's default sampling settings, stored with the model."""
-
-    cfg: float = 1.5  # guidance scale
-    temperature: float = 1.0  # divides the logits
-    top_k: int = 0  # 0 is all codes
-    top_p: float = 1.0  # 1 is all codes
 
 
 @dataclass
@@ -205,6 +205,6 @@ class Config:
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
     evaluate: Evaluate = field(default_factory=Evaluate)
     benchmark: Benchmark = field(default_factory=Benchmark)
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = field(default_factory=lambda: Sampling(cfg=1.5))  # of the teacher
 
 

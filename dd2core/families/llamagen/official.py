@@ -14,11 +14,11 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.families.checkpoints import Keys, fill
+from dd2core.families.codebook import scaled_codebook
 from dd2core.families.llamagen.settings import TransformerConfig, VQConfig
 from dd2core.families.llamagen.teacher import LlamaGenTeacher
 from dd2core.families.llamagen.tokenizer import VQTokenizer
 from dd2core.families.llamagen.transformer import LlamaGenTransformer
-from dd2core.teacher import scaled_codebook
 
 SIZES = {  # name of the size → depth, heads, width
     "B": (12, 12, 768), "L": (24, 16, 1024), "XL": (36, 20, 1280), "XXL": (48, 24, 1536),

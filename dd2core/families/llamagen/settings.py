@@ -1,6 +1,7 @@
 """Sizes of the LlamaGen family's networks, as config.json stores them."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,3 +43,22 @@ class TransformerConfig:
     code_dim: int = 8  # C
     num_classes: int = 1000  # label num_classes is "unconditional"
     token_input: str = "table"  # table: Embedding(V, D); codes: Linear(C, D) on code vectors
+
+
+def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VQConfig:
+    """Sizes from a preset's section `tokenizer`, for square images of `channels` channels."""
+    return VQConfig(
+        image_size=image_size, in_channels=channels, width=settings.width,
+        mult=tuple(settings.mult), res_blocks=tuple(settings.res_blocks),
+        z_channels=settings.z_channels, num_codes=settings.num_codes, code_dim=settings.code_dim,
+        groups=settings.groups, attention=settings.attention,
+    )
+
+
+def transformer_sizes(settings: Any, tokenizer: VQConfig, num_classes: int) -> TransformerConfig:
+    """Sizes from a preset's section `teacher`, for the tokens of a tokenizer."""
+    return TransformerConfig(
+        depth=settings.depth, width=settings.width, heads=settings.heads, hidden=settings.hidden,
+        grid=tokenizer.grid, num_codes=tokenizer.num_codes, code_dim=tokenizer.code_dim,
+        num_classes=num_classes, token_input=settings.token_input,
+    )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dd2core.families.codebook import CodebookTeacher, Index
 from dd2core.families.llamagen.tokenizer import VQTokenizer
 from dd2core.families.llamagen.transformer import (
     LlamaGenBackbone,
@@ -13,7 +14,6 @@ from dd2core.families.llamagen.transformer import (
     run_block,
     turns,
 )
-from dd2core.teacher import Teacher
 
 
 class KVCache:
@@ -32,7 +32,7 @@ class KVCache:
         self.labels, self.length = labels, 0
 
 
-class LlamaGenTeacher(Teacher):
+class LlamaGenTeacher(CodebookTeacher):
     """Tokenizer and transformer behind the `Teacher` interface."""
 
     guidance_off = 1.0
@@ -61,7 +61,7 @@ class LlamaGenTeacher(Teacher):
                        blank.expand(len(labels), self.num_tokens - 1, -1)], 1)  # (B, L, D)
         return self.transformer.output(model.run_blocks(x))
 
-    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
+    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, where: Index) -> Tensor:
         """u + s(c − u) (method §10)."""
         return uncond + cfg * (cond - uncond)
 

@@ -1,7 +1,10 @@
-"""The LlamaGen family: a raster-order transformer over the tokens of a VQ tokenizer.
+"""The LlamaGen transformer: raster order over the tokens of a VQ tokenizer.
 
-Told top to bottom: 2-D rotary positions, block, backbone, transformer, teacher. RMSNorm, SwiGLU,
-a class token in front, a KV cache written in place (method §7; sizes in `TransformerConfig`).
+Told top to bottom: 2-D rotary positions, block, backbone, transformer. RMSNorm, SwiGLU, a class
+token in front (method §7; sizes in `TransformerConfig`).
+
+A step of the AR teacher handles one token, so most of its time is overhead: rotations are one
+complex product, weights are looked up once per run (`Weights`), products run on flat matrices.
 """
 
 from typing import NamedTuple
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from dd2core.errors import DD2Error
 from dd2core.families.attention import attention
 from dd2core.families.llamagen.settings import TransformerConfig
+from dd2core.teacher import Backbone
 
 
 def rotary_2d(grid: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
@@ -115,7 +119,7 @@ class Block(nn.Module):
         return run_block(self.weights(), self.heads, x, turn, cache, start)
 
 
-class LlamaGenBackbone(nn.Module):
+class LlamaGenBackbone(Backbone):
     """Class token, token input, blocks and final norm: features h_i from q_<i (method §3)."""
 
     def __init__(self, cfg: TransformerConfig, codebook: Tensor):

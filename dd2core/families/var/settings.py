@@ -1,6 +1,7 @@
 """Sizes of the VAR family's networks, as config.json stores them."""
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +48,26 @@ class VARTokenizerConfig:
     def num_tokens(self) -> int:
         """L."""
         return sum(p * p for p in self.patch_nums)
+
+
+def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VARTokenizerConfig:
+    """Sizes from a preset's section `tokenizer`, for square images of `channels` channels."""
+    return VARTokenizerConfig(
+        image_size=image_size, in_channels=channels, width=settings.width,
+        mult=tuple(settings.mult), res_blocks=tuple(settings.res_blocks),
+        z_channels=settings.z_channels, num_codes=settings.num_codes, code_dim=settings.code_dim,
+        groups=settings.groups, attention=settings.attention,
+        patch_nums=tuple(settings.patch_nums), phi_convs=settings.phi_convs,
+    )
+
+
+def transformer_sizes(
+    settings: Any, tokenizer: VARTokenizerConfig, num_classes: int
+) -> VARConfig:
+    """Sizes from a preset's section `teacher`, for the tokens of a tokenizer."""
+    return VARConfig(
+        depth=settings.depth, width=settings.width, heads=settings.heads,
+        mlp_ratio=settings.mlp_ratio, num_codes=tokenizer.num_codes, code_dim=tokenizer.code_dim,
+        num_classes=num_classes, patch_nums=tokenizer.patch_nums, shared_aln=settings.shared_aln,
+        attn_l2_norm=settings.attn_l2_norm,
+    )

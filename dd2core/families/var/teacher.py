@@ -5,11 +5,11 @@ import copy
 import torch
 from torch import Tensor
 
+from dd2core.families.codebook import CodebookTeacher, Index
 from dd2core.families.var.block import modulate, run_block
 from dd2core.families.var.pyramid import scale_spans
 from dd2core.families.var.tokenizer import VARTokenizer
 from dd2core.families.var.transformer import VARBackbone, VARTransformer
-from dd2core.teacher import Teacher
 from dd2core.tools.numerics import full_precision
 
 
@@ -32,7 +32,7 @@ class ScaleCache:
         self.scales = 0
 
 
-class VARTeacher(Teacher):
+class VARTeacher(CodebookTeacher):
     """Tokenizer and transformer behind the `Teacher` interface."""
 
     guidance_off = 0.0
@@ -60,9 +60,9 @@ class VARTeacher(Teacher):
         blank = self.codebook.mean(0).expand(len(labels), self.num_tokens, -1)
         return self.transformer.output(self.transformer.backbone(blank, labels))
 
-    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, start: int) -> Tensor:
+    def guide(self, cond: Tensor, uncond: Tensor, cfg: float, where: Index) -> Tensor:
         """(1 + t_k)c − t_k·u with t_k = cfg·k/(K − 1) (method §10)."""
-        t = cfg * self.strength[start : start + cond.shape[1]]  # (n, 1)
+        t = cfg * self.strength[where]  # (n, 1)
         return torch.addcmul(cond, cond - uncond, t.to(cond.dtype))
 
     def begin(self, labels: Tensor) -> ScaleCache:

@@ -1,9 +1,9 @@
-"""The VAR family: a transformer that predicts the tokens of one scale after the other.
+"""The VAR transformer: it predicts the tokens of one scale after the other.
 
-Told top to bottom: backbone, transformer, KV cache over scales, teacher. Learned positions and
-levels, attention within a scale and to all coarser ones, guidance that grows with the scale
-(method §7, §10; blocks in `dd2core.families.var.block`). What a scale sees of the coarser ones comes
-through the tokenizer's residual pyramid, so noise can take the place of code vectors (method §3).
+Told top to bottom: masks, backbone, transformer. Learned positions and levels, attention within a
+scale and to all coarser ones (method §7; blocks in `dd2core.families.var.block`). What a scale sees
+of the coarser ones comes through the tokenizer's residual pyramid, so noise can take the place of
+code vectors (method §3).
 """
 
 
@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dd2core.families.codebook import scaled_codebook
 from dd2core.families.var.block import Block, modulate
 from dd2core.families.var.pyramid import FrozenPyramid, scale_spans
 from dd2core.families.var.settings import VARConfig
 from dd2core.families.var.tokenizer import VARTokenizer
-from dd2core.teacher import scaled_codebook
+from dd2core.teacher import Backbone
 
 
 def scale_of_tokens(patch_nums: tuple[int, ...]) -> Tensor:
@@ -31,7 +32,7 @@ def scale_mask(patch_nums: tuple[int, ...]) -> Tensor:
     return torch.zeros(hidden.shape, device="cpu").masked_fill(hidden, float("-inf"))
 
 
-class VARBackbone(nn.Module):
+class VARBackbone(Backbone):
     """Pyramid, token input, blocks and class-conditioned norm: h_i from q_<i (method §3)."""
 
     def __init__(self, cfg: VARConfig, tokenizer: VARTokenizer):
