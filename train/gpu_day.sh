@@ -95,7 +95,8 @@ stage() {  # every `|| return` hands on 3, "out of time", or the failure
       for s in "${DD1_RATES[@]}"; do
         once "dd1-$s" train dd1 "dd1.lr=$s" "dd1.name=dd1-$s" || return
         once "evaluate-dd1-$s" train evaluate evaluate.sampler=one_step "evaluate.n=$N" \
-          "evaluate.weights=$RUNS/dd1-$s/dd1.safetensors" "evaluate.tag=dd1-$s" || return
+          "evaluate.weights=$RUNS/dd1-$s/dd1.safetensors" "evaluate.tag=dd1-$s" \
+          evaluate.method=dd1 "evaluate.note=rate $s" || return
       done ;;
     benchmark) once benchmark train benchmark ;;
     all)

@@ -5,13 +5,12 @@ tokens arrive, both slowed down alike, with clocks. Times are medians of `ROUNDS
 decoding included.
 """
 
-
-
 from dd2core.pipeline import load_pipeline
 from dd2core.store.files import write_atomic, write_manifest
+from dd2core.tools.images import gif
 from train.engine import loop
 from train.evaluate import model_folder
-from train.publish.gif import COUNT, as_gif, frames, record
+from train.publish.gif import COLOURS, COUNT, frames, record
 from train.settings.cli import main
 from train.settings.schema import Config
 
@@ -22,7 +21,7 @@ def run(cfg: Config) -> None:
     pipe = load_pipeline(str(folder), str(device))
     labels = [i % len(pipe.class_names) for i in range(COUNT)]
     one, teacher = record(pipe, labels)
-    data = as_gif(*frames(one, teacher))
+    data = gif(*frames(one, teacher), COLOURS)
     write_atomic(folder / "painting.gif", data)
     write_manifest(folder)
     print(f"movie: {folder / 'painting.gif'}, {len(data) / 2**10:.0f} KiB, one step "

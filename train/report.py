@@ -5,18 +5,11 @@ the part of README.md between the preset's two marker lines. No number is typed 
 picture `assets/NAME/comparison.png`.
 """
 
-from pathlib import Path
 
 from dd2core.errors import DD2Error
-from dd2core.results.tables import (
-    commands,
-    guidance_table,
-    quality_table,
-    refine_table,
-    speed_table,
-    training_table,
-    tried_table,
-)
+from dd2core.results import tables
+from dd2core.results.collection import Results, load_results
+from dd2core.results.training import training_table
 from dd2core.store.files import write_atomic, write_manifest
 from train.publish.comparison import comparison
 from train.settings.cli import ROOT, main
@@ -25,36 +18,35 @@ from train.settings.schema import Config
 MARKERS = "<!-- results of {0} begin -->", "<!-- results of {0} end -->"
 
 
-def section(results: Path) -> str:
+def section(results: Results) -> str:
     """Everything between the marker lines."""
-    parts = [quality_table(results), commands(results, "quality", "guidance", "refine", "speed")]
-    parts += ["What training took (2 CPU cores, shared with other work):",
-              training_table(results.parent / "logs")]
-    if table := guidance_table(results):
-        parts += ["The teacher by guidance scale:", table]
-    if table := refine_table(results):
-        parts += ["Between the two: one step, then the teacher from a step on (`sampler=refine`):",
-                  table]
-    if table := speed_table(results):
-        parts += ["Speed:", table]
-    if table := tried_table(results):
-        parts += ["Estimates along the way (see *What we tried*):", table]
-    return "\n\n".join(parts)
+    parts = [
+        ("", tables.quality_table(results)),
+        ("", tables.commands(results, "quality", "guidance", "refine", "speed")),
+        ("What training took (2 CPU cores, shared with other work):",
+         training_table(results.folder.parent / "logs")),
+        ("The teacher by guidance scale:", tables.guidance_table(results)),
+        ("Between the two: one step, then the teacher from a step on (`sampler=refine`):",
+         tables.refine_table(results)),
+        ("Speed:", tables.speed_table(results)),
+        ("Estimates along the way (see *What we tried*):", tables.tried_table(results)),
+    ]
+    return "\n\n".join(text for head, table in parts if table for text in (head, table) if text)
 
 
 def run(cfg: Config) -> None:
     """Rewrite the preset's results in README.md."""
-    results, readme = ROOT / "assets" / cfg.name / "results", ROOT / "README.md"
-    text = readme.read_text()
+    folder, readme = ROOT / "assets" / cfg.name, ROOT / "README.md"
+    results, text = load_results(folder / "results"), readme.read_text()
     begin, end = (marker.format(cfg.name) for marker in MARKERS)
     if begin not in text or end not in text:
         raise DD2Error(f"README.md has no lines {begin} and {end}: put them where results go.")
     before, rest = text.split(begin, 1)
     after = rest.split(end, 1)[1]
-    comparison(results, results.parent / "comparison.png")
-    write_manifest(results.parent)
+    comparison(results, folder / "comparison.png")
+    write_manifest(folder)
     write_atomic(readme, f"{before}{begin}\n{section(results)}\n{end}{after}".encode())
-    print(f"report: README.md now shows {results}")
+    print(f"report: README.md now shows {results.folder}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from dd2core.tools.images import as_pillow, gif, png, zoom_to
+
 ANIMATION = 224  # least side of an animation, in pixels
 FRAME_MS = 70
 EVERY = 600.0  # seconds, between two looks for empty folders
@@ -27,16 +29,9 @@ _KEEPING = threading.Lock()
 _tidied = -EVERY  # when they were last looked for
 
 
-def picture(image: np.ndarray) -> Image.Image:
-    """uint8 (H, W, 1 or 3) → a Pillow image."""
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-
-
 def keep(image: Image.Image) -> str:
     """Path of `image` in Gradio's cache, put there by an atomic rename unless it is there."""
-    data = io.BytesIO()
-    image.save(data, "png")
-    return keep_bytes(data.getvalue(), "image.png")
+    return keep_bytes(png(image), "image.png")
 
 
 def keep_bytes(data: bytes, name: str) -> str:
@@ -67,9 +62,7 @@ def archive(groups: dict[str, np.ndarray], names: list[str], numbers: dict[str, 
         for group, images in groups.items():
             for i, (image, name) in enumerate(zip(images, names, strict=True)):
                 plain = "".join(c if c.isalnum() else "-" for c in name.lower())
-                png = io.BytesIO()
-                picture(image).save(png, "png")
-                _add(bundle, f"{group}/{i + 1:02d}-{plain}.png", png.getvalue())
+                _add(bundle, f"{group}/{i + 1:02d}-{plain}.png", png(as_pillow(image)))
         _add(bundle, "numbers.json", json.dumps(numbers, indent=1).encode())
     return data.getvalue()
 
@@ -80,23 +73,10 @@ def _add(bundle: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 def animation(images: np.ndarray) -> bytes:
     """A GIF that goes through the images (n, H, W, C) and back, for ever."""
-    frames = [_enlarged(i) for i in images]
-    frames += frames[-2:0:-1]
-    data = io.BytesIO()
-    frames[0].save(
-        data, "gif", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0
-    )
-    return data.getvalue()
+    frames = [as_pillow(image, zoom_to(image, ANIMATION)) for image in images]
+    return gif([*frames, *frames[-2:0:-1]], FRAME_MS)
 
 
 def still(image: np.ndarray) -> bytes:
     """A PNG of one image (H, W, C), as large as in an animation."""
-    data = io.BytesIO()
-    _enlarged(image).save(data, "png")
-    return data.getvalue()
-
-
-def _enlarged(image: np.ndarray) -> Image.Image:
-    factor = max(1, -(-ANIMATION // min(image.shape[:2])))
-    size = (image.shape[1] * factor, image.shape[0] * factor)
-    return picture(image).resize(size, Image.Resampling.NEAREST)
+    return png(as_pillow(image, zoom_to(image, ANIMATION)))

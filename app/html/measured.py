@@ -5,7 +5,6 @@
 """
 
 import html
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from dd2core import DD2Error
-from dd2core.results import tables
-from dd2core.store.files import read_json
+from dd2core.results.collection import Results, load_results
+from dd2core.results.schema import Measurement
+from dd2core.results.tables import few_steps
+from dd2core.results.training import logs_in_order
 
 
 @dataclass(frozen=True)
@@ -24,38 +24,28 @@ class Grid:
 
     name: str
     path: Path
-    numbers: dict[str, Any]
+    measurement: Measurement
+    is_presets_teacher: bool
 
 
-def results_of(pipe: Any) -> Path | None:
-    """The folder of a model's results, if it has one."""
+def results_of(pipe: Any) -> Results | None:
+    """What was measured of a model, if it has results."""
     folder = pipe.model.folder
-    return folder / "results" if folder and (folder / "results").is_dir() else None
+    if not folder or not (folder / "results").is_dir():
+        return None
+    return load_results(folder / "results", skip_damaged=True)
 
 
-def evaluations(results: Path | None) -> dict[str, dict[str, Any]]:
-    """Every evaluation by the name of its file."""
-    found = {}
-    for path in sorted(results.glob("*.json")) if results else ():
-        try:
-            numbers = read_json(path)
-        except DD2Error:
-            continue
-        if "fd" in numbers and "passes" in numbers:
-            found[path.stem] = numbers
-    return found
-
-
-def refine_curve(results: Path | None) -> tuple[list[tuple[int, float]], float | None, set[int]]:
+def refine_curve(results: Results | None) -> tuple[list[tuple[int, float]], float | None, set[int]]:
     """(passes, FD) of few-step sampling, in order; the teacher's FD; the counts of samples. One
     step alone is the curve's first point."""
-    found = evaluations(results)
-    some = {name: r for name, r in found.items() if name.startswith("refine-")}
-    if some and "one_step" in found:
-        some = {"one_step": found["one_step"], **some}
-    curve = {int(r["passes"]): float(r["fd"]) for r in some.values()}
-    best = next((r["fd"] for r in found.values() if tables.is_presets(results, r)), None)
-    return sorted(curve.items()), best, {r["n"] for r in some.values()}
+    rows = few_steps(results) if results else []
+    teacher = next((m.fd for _, name, m in rows if name == "teacher"), None)
+    curve = [m for _, name, m in rows if name != "teacher"]
+    if all(m.table != "refine" for m in curve):  # one step alone is no curve
+        return [], teacher, set()
+    points = {m.passes: m.fd for m in curve}
+    return sorted(points.items()), teacher, {m.n for m in curve}
 
 
 def interpolated(curve: list[tuple[int, float]], passes: int) -> float | None:
@@ -65,41 +55,18 @@ def interpolated(curve: list[tuple[int, float]], passes: int) -> float | None:
     return float(np.interp(passes, *zip(*curve, strict=True)))
 
 
-def grids(results: Path | None) -> list[Grid]:
+def grids(results: Results | None) -> list[Grid]:
     """The sample grids, in the order of the table."""
-    found = evaluations(results)
-    listed = []
-    for path in sorted((results / f"{name}.json" for name in found), key=tables.order):
-        image, numbers = path.with_suffix(".png"), found[path.stem]
-        if not image.is_file() and tables.is_presets(results, numbers):
-            image = results / "teacher.png"  # drawn under the plain name
-        if image.is_file():
-            name = tables.title(path.stem).replace("*", "")
-            listed.append(Grid(name, image, numbers))
-    return listed
-
-
-def log_rows(path: Path) -> list[dict[str, Any]]:
-    """The lines of a training log."""
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:  # cut off by a kill
-            continue
-        if isinstance(row, dict):
-            rows.append(row)
-    return rows
+    if results is None:
+        return []
+    pictures = [(m, results.picture(m)) for m in results.measurements]
+    return [Grid(m.title.replace("*", ""), path, m, results.is_presets_teacher(m))
+            for m, path in pictures if path]
 
 
 def logs_of(pipe: Any) -> list[Path]:
     """The training logs of a model, in the order in which the stages run."""
-    folder = pipe.model.folder
-    paths = list((folder / "logs").glob("*.jsonl")) if folder else []
-    stages = tables.STAGES
-    return sorted(paths, key=lambda p: (
-        stages.index(p.stem) if p.stem in stages else len(stages), p.stem
-    ))
+    return logs_in_order(pipe.model.folder / "logs") if pipe.model.folder else []
 
 
 def as_html(markdown: str, caption: str) -> str:

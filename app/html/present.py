@@ -12,8 +12,8 @@ import math
 import numpy as np
 from PIL import Image
 
-from app.html.files import picture
 from app.serve.runs import Run, speedup
+from dd2core.tools.images import as_pillow, grid_image, zoom_to
 
 SMALL = 64  # pixels; below it images are enlarged to hard-edged pixels instead of being smoothed
 TILE = 112  # least side of an image in a grid for programs, in pixels
@@ -28,17 +28,8 @@ def columns(count: int) -> int:
 
 def grid(images: np.ndarray) -> Image.Image:
     """(B, H, W, C) → one RGB image, row by row, enlarged by whole factors."""
-    count, height, width = images.shape[:3]
-    across = columns(count)
-    factor = max(1, math.ceil(TILE / min(height, width)))
-    height, width = height * factor, width * factor
-    down = math.ceil(count / across)
-    size = (across * (width + GAP) - GAP, down * (height + GAP) - GAP)
-    sheet = Image.new("RGB", size, "white")
-    for i, image in enumerate(images):
-        tile = picture(image).resize((width, height), Image.Resampling.NEAREST)
-        sheet.paste(tile, (i % across * (width + GAP), i // across * (height + GAP)))
-    return sheet
+    zoom = zoom_to(images, TILE)
+    return Image.fromarray(grid_image(images, columns(len(images)), GAP, zoom))
 
 
 def tile(image: np.ndarray, text: str) -> str:
@@ -88,7 +79,7 @@ def data_uri(image: np.ndarray) -> str:
     """PNG for small images; WebP for large ones, which are sent many times while streaming."""
     kind, options = ("png", {}) if image.shape[0] < SMALL else ("webp", {"quality": 92})
     data = io.BytesIO()
-    picture(image).save(data, kind, **options)
+    as_pillow(image).save(data, kind, **options)
     return as_uri(data.getvalue(), kind)
 
 

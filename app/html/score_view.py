@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from app.html import measured, present
+from app.html import present
 from app.html.charts import Axes, Chart, Line, Mark, around, equal_axes
 from app.serve.token_score import Token, covered
+from dd2core.results.training import read_log
 
 SHOWN_CODES = 24  # bars
 DUST = 160  # circles, of the likeliest codes
@@ -129,7 +130,7 @@ def training_charts(logs: list[Path]) -> list[Chart]:
     """The curves of every stage's log that a reader would ask for."""
     charts = []
     for path in logs:
-        rows = measured.log_rows(path)
+        rows = read_log(path)
         for name, title in CURVES.items():
             points = [(r["step"], r[name]) for r in rows
                       if all(isinstance(r.get(k), int | float) for k in ("step", name))]

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,6 +12,8 @@ from app.requests import quote, refuse
 from app.tabs.tab import LIVE, QUIET, Shared, Tab
 from dd2core import DD2Error
 from dd2core.results import tables
+from dd2core.results.collection import Results
+from dd2core.results.training import training_table
 
 EXPLAIN = """
 Everything here is read from files beside the weights, which `train.evaluate` and `train.benchmark`
@@ -21,13 +22,21 @@ the other rows and with no other paper's numbers. Only rows with an IS (Inceptio
 Inception's features. Fewer than 10,000 samples, of those fewer than 50,000, make an estimate.
 """
 NONE = "no grids"
-# Heading, table, and the kinds of results in it.
-SECTIONS: tuple[tuple[str, Callable[[Path], str], tuple[str, ...]], ...] = (
+def _training(results: Results) -> str:
+    """What training took; nothing if a log is of another version, or damaged."""
+    try:
+        return training_table(results.folder.parent / "logs")
+    except DD2Error:
+        return ""
+
+
+# Heading, table, and the tables whose commands made it; none: `train.all`.
+SECTIONS: tuple[tuple[str, Callable[[Results], str], tuple[str, ...]], ...] = (
     ("Quality", tables.quality_table, ("quality", "guidance")),
     ("Speed", tables.speed_table, ("speed",)),
     ("One step, then the teacher from a step on", tables.refine_table, ("refine",)),
     ("The teacher by guidance scale", tables.guidance_table, ("guidance",)),
-    ("What training took", lambda results: tables.training_table(results.parent / "logs"), ()),
+    ("What training took", _training, ()),
     ("Estimates along the way", tables.tried_table, ("tried",)),
 )
 
@@ -56,9 +65,10 @@ class ResultsTab(Tab):
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
-        names = [grid.name for grid in measured.grids(measured.results_of(pipe))] or [NONE]
+        grids = measured.grids(measured.results_of(pipe))
+        names = [grid.name for grid in grids] or [NONE]
         one = next((i for i, name in enumerate(names) if name.startswith("DD2")), 0)
-        teacher = _presets_teacher(pipe, names)
+        teacher = _presets_teacher(grids)
         chosen = [gr.Dropdown(choices=names, value=names[i]) for i in (teacher, one)]
         return [*chosen, "", "", ""]  # tables and grids are filled in when the tab is in front
 
@@ -90,10 +100,9 @@ class ResultsTab(Tab):
         return _grid(listed[name])
 
 
-def _presets_teacher(pipe: Any, names: list[str]) -> int:
-    """Which grid is the teacher's at its preset guidance."""
-    guidance = f"(guidance {pipe.sampling.cfg:g})"
-    return next((i for i, name in enumerate(names) if guidance in name), 0)
+def _presets_teacher(grids: list[measured.Grid]) -> int:
+    """Which grid is the teacher's under the preset's settings."""
+    return next((i for i, grid in enumerate(grids) if grid.is_presets_teacher), 0)
 
 
 def tables_of(pipe: Any) -> str:
@@ -102,12 +111,12 @@ def tables_of(pipe: Any) -> str:
     if results is None:
         return '<p class="dd2-note">No measurements lie beside this model.</p>'
     parts = []
-    for title, table, kinds in SECTIONS:
-        text = _made(table, results)
+    for title, table, made_by in SECTIONS:
+        text = table(results)
         if text:
-            made_by = _made(tables.commands, results, *kinds) if kinds else (
+            commands = tables.commands(results, *made_by) if made_by else (
                 f"python -m train.all preset={pipe.name}")
-            parts.append(f"<h3>{title}</h3>{measured.as_html(text, title)}{_folded(made_by)}")
+            parts.append(f"<h3>{title}</h3>{measured.as_html(text, title)}{_folded(commands)}")
     return "".join(parts)
 
 
@@ -120,22 +129,13 @@ def _folded(commands: str) -> str:
     )
 
 
-def _made(make: Callable[..., str], results: Path, *more: str) -> str:
-    """What `make` makes of the files; nothing if one is of another version, or half written."""
-    try:
-        return make(results, *more)
-    except (DD2Error, KeyError, IndexError, TypeError, ValueError):
-        return ""
-
-
 def _grid(grid: measured.Grid) -> str:
-    numbers = grid.numbers
-    kind = "estimate, " if numbers.get("estimate") else ""
-    text = html.escape(f"Samples: {grid.name}, FD {numbers['fd']:.2f}")
+    m = grid.measurement
+    estimate = "estimate, " if m.estimate else ""
+    text = html.escape(f"Samples: {grid.name}, FD {m.fd:.2f}")
     return (
         f'<figure class="dd2-sheet"><img alt="{text}" src="'
-        f'{present.as_uri(grid.path.read_bytes(), "png")}"><figcaption>FD {numbers["fd"]:.2f} '
-        f"({kind}N = {numbers['n']:,}), {numbers['passes']} "
-        f"{'pass' if numbers['passes'] == 1 else 'passes'}</figcaption>"
-        f"<pre tabindex=\"0\">{html.escape(str(numbers.get('command', '')))}</pre></figure>"
+        f'{present.as_uri(grid.path.read_bytes(), "png")}"><figcaption>FD {m.fd:.2f} '
+        f"({estimate}N = {m.n:,}), {m.passes} {'pass' if m.passes == 1 else 'passes'}</figcaption>"
+        f"<pre tabindex=\"0\">{html.escape(m.command)}</pre></figure>"
     )

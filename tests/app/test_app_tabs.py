@@ -34,6 +34,7 @@ from dd2core.noise import slerp
 from dd2core.score import posterior_mean
 from tests.support import tiny, tiny_var
 from tests.support.app_helpers import demo_pipe
+from tests.support.measurements import named, write
 
 
 @pytest.fixture(scope="module")
@@ -204,15 +205,13 @@ def test_refine_shows_what_the_pipeline_paints_at_that_many_passes(models, pipe,
 
 
 def test_the_curve_is_read_from_files_and_interpolated(tmp_path):
-    results = tmp_path / "results"
-    results.mkdir()
-    (tmp_path / "config.json").write_text('{"sampling": {"cfg": 1.5}}')
-    for stem, passes, fd in (("one_step", 1, 4.0), ("refine-47", 3, 2.0), ("try-x", 1, 9.0)):
-        numbers = {"fd": fd, "passes": passes, "n": 2000, "sampler": "one_step",
-                   "start": 50 - passes}
-        (results / f"{stem}.json").write_text(json.dumps(numbers))
-    (results / "damaged.json").write_text("{")
-    points, teacher, samples = measured.refine_curve(results)
+    write(tmp_path, named("one_step", n=2000))
+    write(tmp_path, named("x", "tried", fd=9.0))
+    model = SimpleNamespace(model=SimpleNamespace(folder=tmp_path))
+    assert measured.refine_curve(measured.results_of(model)) == ([], None, set())
+    write(tmp_path, named("r", "refine", sampler="refine", start=47, passes=3, fd=2.0, n=2000))
+    (tmp_path / "results" / "damaged.json").write_text("{")
+    points, teacher, samples = measured.refine_curve(measured.results_of(model))
     assert points == [(1, 4.0), (3, 2.0)] and teacher is None and samples == {2000}
     assert measured.interpolated(points, 2) == 3.0
     assert measured.interpolated(points, 4) is None
@@ -286,9 +285,20 @@ def test_a_half_written_folder_is_shown_as_far_as_it_goes(models, pipe, tmp_path
     shutil.copy(pipe.model.folder / "config.json", tmp_path)
     (tmp_path / "results" / "one_step.json").write_text('{"fd": 1.0')
     (tmp_path / "results" / "parallel.json").write_text('{"fd": 1.0}')
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "gts.jsonl").write_text('{"step": 1}')
     half = SimpleNamespace(model=SimpleNamespace(folder=tmp_path), name="half")
-    assert "Speed" in tables_of(half)
-    assert measured.grids(measured.results_of(half))
+    html = tables_of(half)
+    assert "Speed" in html and "DD1, one step" in html and "What training took" not in html
+    assert "parallel sampling" not in html
+    names = [grid.name for grid in measured.grids(measured.results_of(half))]
+    assert names[0] == "AR teacher (guidance 1.0)" and "DD2, one step" not in names
+
+
+def test_the_grids_in_front_are_the_presets_teacher_and_one_step(models, pipe):
+    left, right, *_ = ResultsTab(models).fit(pipe, View())
+    assert left.value == f"AR teacher (guidance {pipe.sampling.cfg:g})"
+    assert right.value == "DD2, one step"
 
 
 # Charts ----------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
+from dd2core.tools.images import to_float
+
 
 class Classifier(nn.Module):
     """Three levels of convolutions, then `features` numbers, then the classes.
@@ -71,4 +73,4 @@ class ClassifierFeatures(FeatureExtractorBase):
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """uint8 (B, channels, H, W) → ((B, features),)."""
-        return (self.model.features(images.float() / 127.5 - 1).float(),)
+        return (self.model.features(to_float(images)).float(),)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from dd2core.results.collection import Results, load_results
 from dd2core.results.tables import quality_table
 from dd2core.store.files import read_json, write_atomic
 from train.settings.schema import Config
@@ -29,7 +30,7 @@ PAPER = """```bibtex
 
 def front_matter(cfg: Config, config: dict) -> dict:
     """What the hub sorts models by."""
-    found = {
+    fields = {
         "license": cfg.export_license, "library_name": "dd2",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["distilled-decoding", "one-step", "autoregressive", "class-conditional",
@@ -39,10 +40,10 @@ def front_matter(cfg: Config, config: dict) -> dict:
     if data is None and config.get("source"):  # distilled from official weights
         data = IMAGENET
     if data:
-        found["datasets"] = [data]
+        fields["datasets"] = [data]
     if config.get("source", {}).get("repo"):
-        found["base_model"] = config["source"]["repo"]
-    return found
+        fields["base_model"] = config["source"]["repo"]
+    return fields
 
 
 def sizes(config: dict) -> str:
@@ -82,17 +83,7 @@ def card(cfg: Config, folder: Path) -> str:
              f"top-k {s['top_k']}, top-p {s['top_p']:g}",
              f"- parts: {', '.join(config['parts'])}; sha256 of every file in `manifest.json`",
              "## Use", usage(cfg.export_hub or "OWNER/NAME", config)]
-    measured = [r for p in (folder / "results").glob("*.json") if "fd" in (r := read_json(p))]
-    if measured:
-        lines += ["## Measured", quality_table(folder / "results")]
-    if any("inception_score" not in r for r in measured):
-        lines += ["FD is the Fréchet distance of a small classifier's features "
-                  "(`classifier.safetensors`); fewer than 10,000 samples are an estimate."]
-    against = "; ".join(sorted({r["reference"] for r in measured if "inception_score" in r}))
-    if against:
-        lines += ["FID, Inception Score, precision and recall are of Inception's features "
-                  f"(torch-fidelity), against {against}; fewer than 50,000 samples are an "
-                  "estimate."]
+    lines += _measured(load_results(folder / "results"))
     if origin := config.get("source"):
         lines += ["## Where the teacher comes from", _origin(origin)]
     lines += ["## Limits", "It paints the classes it was trained on and nothing else, at one "
@@ -101,6 +92,23 @@ def card(cfg: Config, folder: Path) -> str:
               "them with `python -m train.evaluate`.", "## Cite", PAPER]
     text = "\n\n".join(lines)
     return re.sub(r"(\n- .*)\n(?=\n- )", r"\1", text) + "\n"  # a list is one block
+
+
+def _measured(results: Results) -> list[str]:
+    """The section on what was measured, with what the numbers mean; nothing if nothing was."""
+    table = quality_table(results)
+    if not table:
+        return []
+    lines = ["## Measured", table]
+    if any(m.inception_score is None for m in results.measurements):
+        lines += ["FD is the Fréchet distance of a small classifier's features "
+                  "(`classifier.safetensors`); fewer than 10,000 samples are an estimate."]
+    against = sorted({m.reference for m in results.measurements if m.inception_score is not None})
+    if against:
+        lines += ["FID, Inception Score, precision and recall are of Inception's features "
+                  f"(torch-fidelity), against {'; '.join(against)}; fewer than 50,000 samples are "
+                  "an estimate."]
+    return lines
 
 
 def _origin(origin: dict) -> str:

@@ -9,9 +9,10 @@ import yaml
 from dd2core.errors import DD2Error
 from dd2core.pipeline import load_pipeline
 from dd2core.store import hub
-from dd2core.store.files import read_json, sha256, write_json
+from dd2core.store.files import read_json, sha256
 from dd2core.store.folder import load_folder, save_folder
 from tests.support import tiny
+from tests.support.measurements import named, write
 from tests.support.train_helpers import config, grey
 from tests.train.engine.test_base import STEPS, make_base
 from train.publish.card import card
@@ -66,12 +67,15 @@ def test_numbers_are_those_of_the_results(folder, tmp_path):
     copy = tmp_path / "model"
     shutil.copytree(folder, copy)
     assert "## Measured" not in card(config(), copy)
-    (copy / "results").mkdir()
-    write_json(copy / "results" / "one_step.json", {
-        "fd": 12.345, "fd_percent": 1, "passes": 1, "accuracy": 0.5, "precision": 0.25,
-        "recall": 0.125, "teacher_nll": 2, "token_entropy": 3, "n": 1234})
+    write(copy, named("early", "tried"))
+    assert "## Measured" not in card(config(), copy)
+    write(copy, named("one_step", fd=12.345, n=1234))
     text = card(config(), copy)
     assert "## Measured" in text and "| 12.35 |" in text and "| 1,234 |" in text
+    assert "small classifier's features" in text and "Inception's" not in text
+    (copy / "results" / "one_step.json").write_text('{"fd": 1}')
+    with pytest.raises(DD2Error, match=r"one_step\.json is no whole measurement"):
+        card(config(), copy)
 
 
 def test_the_data_set_and_licence_are_named(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from app.html import measured
 from dd2core import load_pipeline
-from dd2core.results import tables
+from dd2core.results.collection import load_results
 from train.report import MARKERS, section
 from train.settings.cli import PRESETS, ROOT
 
@@ -18,20 +18,20 @@ SHIPPED = sorted(path.parent.name for path in (ROOT / "assets").glob("*/config.j
 def test_the_results_are_made_from_the_measured_files(preset):
     begin, end = (marker.format(preset) for marker in MARKERS)
     shown = README.split(begin)[1].split(end)[0].strip()
-    assert shown == section(ROOT / "assets" / preset / "results")
+    assert shown == section(load_results(ROOT / "assets" / preset / "results"))
     assert "AR teacher" in shown and "10,000" in shown
 
 
 @pytest.mark.parametrize("preset", SHIPPED)
 def test_shipped_curves_are_measured_at_eight_settings_or_all(preset):
     folder = ROOT / "assets" / preset
-    points, teacher, samples = measured.refine_curve(folder / "results")
+    results = load_results(folder / "results")
+    points, teacher, samples = measured.refine_curve(results)
     steps = load_pipeline(str(folder), device="cpu").teacher.num_steps
     passes = [x for x, _ in points]
     assert passes[0] == 1 and passes[-1] == steps and len(passes) >= min(8, steps)
     assert teacher is not None and samples == {10_000}
-    starts = [f.stem for f in sorted((folder / "results").glob("refine-*.json"), key=tables.order)]
-    assert starts == [f"refine-{1 + steps - x}" for x in passes[1:]]
+    assert [m.start for m in results.of("refine")] == [1 + steps - x for x in passes[1:]]
 
 
 def test_a_preset_is_shipped():

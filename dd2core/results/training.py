@@ -1,0 +1,59 @@
+"""What training took, from the logs of its stages: `logs/STAGE.jsonl`, a line now and then."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dd2core.errors import DD2Error
+from dd2core.results.markdown import markdown_table
+from dd2core.store.files import read_json
+
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  # of training
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a training log; one that a kill cut off is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def logs_in_order(logs: Path) -> list[Path]:
+    """The logs in a folder, in the order in which the stages run, unknown ones last."""
+    def order(path: Path) -> tuple[int, str]:
+        return STAGES.index(path.stem) if path.stem in STAGES else len(STAGES), path.stem
+
+    return sorted(logs.glob("*.jsonl"), key=order)
+
+
+def training_table(logs: Path) -> str:
+    """Markdown table of what each stage took, by its log; empty without logs.
+
+    Raises:
+        DD2Error: a log is damaged.
+    """
+    rows, total = [], 0.0
+    for path in logs_in_order(logs):
+        if path.stem not in STAGES:
+            continue
+        last = (read_log(path) or [{}])[-1]
+        try:
+            step, images, seconds = last["step"], last["images"], last["seconds"]
+            minutes = (seconds + _pair_seconds(path.with_suffix(".json"))) / 60
+            rows.append([path.stem, f"{step:,}", f"{images:,}", f"{minutes:.0f}"])
+        except (KeyError, TypeError, ValueError):
+            raise DD2Error(f"{path} is no log of a stage: copy it again.") from None
+        total += minutes
+    table = markdown_table(("stage", "steps", "images", "minutes"), rows)
+    return f"{table}\n| all | | | {total:.0f} |" if table else ""
+
+
+def _pair_seconds(result: Path) -> float:
+    """Seconds that DD1's pairs took before a stage, by its result."""
+    return read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
