@@ -1,4 +1,6 @@
-"""Moving through the space of latents ε (method §5)."""
+"""Where randomness comes from: streams by (seed, purpose, batch), latents ε and uniform numbers."""
+
+import hashlib
 
 import torch
 from torch import Tensor
@@ -27,6 +29,24 @@ def slerp(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
     of_a = torch.where(near, 1 - s, ((1 - s) * angle).sin() / sin)
     of_b = torch.where(near, s, (s * angle).sin() / sin)
     return of_a[..., None, None] * a + of_b[..., None, None] * b
+
+
+def stream_seed(seed: int, purpose: str, *place: int) -> int:
+    """One seed of (seed, purpose, place): two that differ in any of them share no stream.
+
+    Adding would let batch 1 of seed 0 be batch 0 of seed 1, and one purpose reuse another's noise.
+
+    Args:
+        seed (int): of the run.
+        purpose (str): what the numbers are for.
+        place (int): batch, step, process, …
+
+    Returns:
+        int: in 0…2⁶³−2, which every sampler takes.
+    """
+    text = "/".join([str(seed), purpose, *map(str, place)])
+    mixed = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(mixed, "little") % (2**63 - 1)
 
 
 def sample_seeds(n: int, seed: int) -> list[int]:

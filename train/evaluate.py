@@ -34,6 +34,8 @@ from dd2core.store.files import (
     write_json,
 )
 from dd2core.tools.images import grid_image, png, to_float
+from train.data.batches import evenly
+from train.data.enough import FEWEST as FEWEST_HELD
 from train.data.fashion import Data
 from train.data.labels import load_data
 from train.data.tokens import encode_all
@@ -45,14 +47,15 @@ from train.measure.classifier import Classifier
 from train.measure.frechet import fidelity
 from train.measure.naming import names_of
 from train.measure.reference import open_reference
-from train.measure.sample import add_cost, reconstruct, sample_batch, sampling_of
-from train.measure.stream import FEWEST, stream, to_npz
+from train.measure.sample import add_cost, batch_seed, reconstruct, sample_batch, sampling_of
+from train.measure.stream import FEW, FEWEST, stream, to_npz
 from train.settings.cli import ROOT, main
 from train.settings.schema import Config, Evaluate
 from train.settings.stages import distilled
 
 SAMPLERS = ("teacher", "one_step", "refine", "parallel", "tokenizer", "train_set")
 FEATURES = ("classifier", "inception")
+SHEET = 100  # images of the sample grid
 
 
 def model_folder(cfg: Config) -> Path:
@@ -74,31 +77,38 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
     return model.requires_grad_(False).eval().to(device)
 
 
-def sample(pipe: Pipeline, cfg: Config, data: Data) -> tuple[Tensor, Tensor, Tensor, dict]:
-    """Images uint8 (N, channels, H, W), tokens (N, L), labels (N,) and what it cost."""
+def sample(pipe: Pipeline, cfg: Config, data: Data
+           ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict]:
+    """Images uint8 (N, channels, H, W), labels (N,), which few of them the teacher looks at, the
+    tokens (few, L) of these, and what it cost."""
     o = cfg.evaluate
     if o.sampler in ("tokenizer", "train_set"):
         return _floor(pipe, o, data)
     # Class frequencies are the test set's; with N = its size, exactly.
-    labels = data.test_labels[torch.arange(o.n) % len(data.test_labels)]
+    labels = data.test_labels[evenly(data.test_labels, o.n)]
     images, tokens, cost = [], [], {}
     for i, y in enumerate(tqdm(labels.split(o.batch), desc=o.sampler, mininterval=2.0)):
-        x, q, took = sample_batch(pipe, cfg, y, o.seed + i)
+        x, q, took = sample_batch(pipe, cfg, y, batch_seed(o.seed, i))
         images.append(x)
         tokens.append(q)
         add_cost(cost, took)
-    return torch.cat(images), torch.cat(tokens), labels, cost
+    few = evenly(labels, min(len(labels), FEW))
+    return torch.cat(images), labels, few, torch.cat(tokens)[few], cost
 
 
 def _floor(pipe: Pipeline, o, data: Data):
     if o.sampler == "train_set":
         images, labels = data.images, data.labels
     else:
-        images, labels = data.test_images[: o.n], data.test_labels[: o.n]
-    tokens = encode_all(pipe.teacher.tokenizer, images[: o.n], pipe.device)
-    if o.sampler == "tokenizer":
-        images, *_ = reconstruct(pipe.teacher, tokens)
-    return images, tokens, labels, {"passes": 0}
+        pick = evenly(data.test_labels, min(o.n, len(data.test_labels)))
+        images, labels = data.test_images[pick], data.test_labels[pick]
+    few = evenly(labels, min(len(labels), o.n, FEW))
+    if o.sampler == "train_set":
+        return images, labels, few, encode_all(pipe.teacher.tokenizer, images[few], pipe.device), {
+            "passes": 0}
+    tokens = encode_all(pipe.teacher.tokenizer, images, pipe.device)
+    images, *_ = reconstruct(pipe.teacher, tokens)
+    return images, labels, few, tokens[few], {"passes": 0}
 
 
 def training_minutes(cfg: Config) -> float | None:
@@ -131,23 +141,22 @@ def training_minutes(cfg: Config) -> float | None:
 @torch.no_grad()
 def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data
             ) -> tuple[Measurement, Tensor]:
-    """All numbers of one sampler, and its images."""
+    """All numbers of one sampler, and some of its images."""
     o = cfg.evaluate
-    images, tokens, labels, cost = sample(pipe, cfg, data)
+    images, labels, few, tokens, cost = sample(pipe, cfg, data)
     f = fidelity(images, data.test_images, classifier)
     device = pipe.device
     right = sum((classifier(to_float(x.to(device))).argmax(-1).cpu() == y).sum().item()
                 for x, y in zip(images.split(256), labels.split(256), strict=True))
-    few = slice(0, min(len(tokens), 2000))
     numbers = {**dataclasses.asdict(f), "accuracy": right / len(images)}
-    result = _result(cfg, pipe, len(images), 10_000, numbers, tokens[few], labels[few], cost, {
+    result = _result(cfg, pipe, len(images), 10_000, numbers, tokens, labels[few], cost, {
         "reference": f"{len(data.test_images)} test images",
         "extractor": "penultimate features of classifier.safetensors"})
     if o.sampler == "teacher":
         options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max, sampling_of(pipe, o))
-        floor = posterior_floor(pipe.teacher, tokens[few], labels[few], options)
+        floor = posterior_floor(pipe.teacher, tokens, labels[few], options)
         result = dataclasses.replace(result, fcs_floor=floor)
-    return result, images
+    return result, images[evenly(labels, min(len(labels), SHEET))]
 
 
 def _result(cfg: Config, pipe: Pipeline, n: int, enough: int, numbers: dict, tokens: Tensor,
@@ -199,8 +208,8 @@ def _check(o: Evaluate) -> None:
     """Raise DD2Error for settings that cannot be."""
     if o.sampler not in SAMPLERS:
         raise DD2Error(f"sampler={o.sampler} is unknown: use one of {', '.join(SAMPLERS)}.")
-    if o.n < 2 or o.batch < 1:
-        raise DD2Error(f"n={o.n} and batch={o.batch} must be at least 2 and 1.")
+    if o.n < FEWEST_HELD or o.batch < 1:
+        raise DD2Error(f"n={o.n} and batch={o.batch} must be at least {FEWEST_HELD} and 1.")
     if o.table not in (None, *TABLES):
         raise DD2Error(f"table={o.table} is unknown: use one of {', '.join(TABLES)}.")
     if o.features not in FEATURES:
@@ -236,7 +245,7 @@ def run(cfg: Config) -> None:
     else:
         result, images = measure(cfg, pipe, load_classifier(folder, device),
                                  load_data(cfg, test_only=o.sampler != "train_set"))
-        images, sheet = images[:100], {"columns": 10, "zoom": 2}
+        sheet = {"columns": 10, "zoom": 2}
     write_json(out / f"{tag}.json", to_json(result))
     grid = grid_image(images.permute(0, 2, 3, 1).numpy(), **sheet)
     write_atomic(out / f"{tag}.png", png(Image.fromarray(grid)))

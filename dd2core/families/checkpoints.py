@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dd2core.errors import DD2Error
+from dd2core.errors import DD2Error, some
 from dd2core.store.files import read_tensors
 
 WRAPPERS = ("model", "module", "ema", "state_dict", "trainer")  # looked into in this order
@@ -67,7 +67,7 @@ def unwrap(state: Mapping, trainer_part: str = "var_wo_ddp") -> dict[str, Tensor
             break
         state = state[key]
         if key == "trainer":
-            state = state.get(trainer_part)
+            state = state.get(trainer_part, {})
     if not isinstance(state, Mapping) or not state:
         raise DD2Error("The checkpoint holds no state dict: use a file of model weights.")
     wrong = [k for k, v in state.items() if not (isinstance(k, str) and isinstance(v, Tensor))]
@@ -77,13 +77,6 @@ def unwrap(state: Mapping, trainer_part: str = "var_wo_ddp") -> dict[str, Tensor
         if all(k.startswith(prefix) for k in state):
             state = {k.removeprefix(prefix): v for k, v in state.items()}
     return dict(state)
-
-
-def some(names: Iterable[object], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    names = [str(n) for n in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 class Keys:

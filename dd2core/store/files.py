@@ -1,14 +1,15 @@
-"""Checkpoints: safetensors + JSON, written atomically, checked on load.
+"""Files: safetensors + JSON, written atomically, checked on load.
 
 A *model folder* holds `config.json`, one `<part>.safetensors` per network and `manifest.json` with
-the sha256 of every file. Each file is written beside its place and moved there (`os.replace`), the
-manifest last, so a killed save leaves the old folder or the new one, never half of one.
+the sha256 of every file. Each file is written beside its place and moved there
+(`dd2core.store.atomic`), the manifest last, so a killed save leaves the old folder or the new one,
+never half of one. Files of tensors also carry the sha256 of their tensors (`seal`), which is what
+checks those of a run, where there is no manifest.
 """
 
-import contextlib
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,26 +18,17 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from dd2core.errors import DD2Error
+from dd2core.errors import DD2Error, some
+from dd2core.store.atomic import write_atomic
+from dd2core.store.names import MANIFEST
 
-MANIFEST = "manifest.json"
+__all__ = ["check_manifest", "fingerprint", "is_lfs_pointer", "load_strict", "read_json",
+           "read_tensors", "seal", "sha256", "write_atomic", "write_json", "write_manifest",
+           "write_tensors"]
+
 LFS_POINTER = "a Git-LFS pointer, not the file itself: run `git lfs pull` in its repository"
-
-
-def write_atomic(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(tmp, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            tmp.unlink()
+SEAL = "dd2-sha256"  # entry of a safetensors file's metadata
+MOST_JSON = 2**26  # bytes of a JSON file
 
 
 def write_json(path: str | Path, value: object) -> None:
@@ -48,13 +40,20 @@ def read_json(path: str | Path) -> dict:
     """The JSON object in `path`.
 
     Raises:
-        DD2Error: the file is missing or is not JSON.
+        DD2Error: the file is missing, is not JSON, has NaN or infinity in it, or is too large or
+            too deeply nested to be one of ours.
     """
+    path = Path(path)
     try:
-        value = json.loads(Path(path).read_text())
+        if path.stat().st_size > MOST_JSON:
+            raise DD2Error(f"{path} is larger than {MOST_JSON >> 20} MiB: the file is foreign, "
+                           "copy it again.")
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise DD2Error(f"{path} is missing: name a folder that a training stage wrote.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError):
+    except DD2Error:
+        raise
+    except (ValueError, RecursionError, OSError):
         if is_lfs_pointer(path):
             raise DD2Error(f"{path} is {LFS_POINTER}.") from None
         raise DD2Error(f"{path} is not JSON: the file is damaged, copy it again.") from None
@@ -63,40 +62,88 @@ def read_json(path: str | Path) -> dict:
     return value
 
 
+def _refuse_constant(word: str) -> float:
+    raise ValueError(word)
+
+
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], dtype=None) -> None:
-    """Write a flat dictionary of tensors as safetensors; `dtype` converts the floating ones."""
+    """Write a flat dictionary of tensors as safetensors, sealed; `dtype` converts the floating
+    ones.
+
+    Raises:
+        DD2Error: a number is not finite, or not any more in `dtype`; or see `atomic`.
+    """
     cpu = {}
     for name, a in tensors.items():
         a = a.detach().to("cpu")
-        a = a.to(dtype) if dtype is not None and a.is_floating_point() else a
+        if a.is_floating_point():
+            _check_finite(name, a, f"{path} is not written")
+            if dtype is not None and a.dtype != dtype:
+                largest, a = a.abs().max().item() if a.numel() else 0.0, a.to(dtype)
+                if not a.isfinite().all():
+                    raise DD2Error(f"{path} is not written: {name} has {largest:.3g}, too large "
+                                   f"for {str(dtype).removeprefix('torch.')}, train it anew with "
+                                   "a lower learning rate.")
         cpu[name] = a.contiguous().clone()
-    write_atomic(path, save_bytes(cpu))
+    write_atomic(path, save_bytes(cpu, {SEAL: seal(cpu)}))
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors in a safetensors file, on the CPU.
+def _check_finite(name: str, a: Tensor, what: str) -> None:
+    if a.is_floating_point() and not a.isfinite().all():
+        raise DD2Error(f"{what}: {name} holds numbers that are not finite, take weights that were "
+                       "trained to the end.")
+
+
+def read_tensors(path: str | Path, sealed: bool = False) -> dict[str, Tensor]:
+    """The tensors in a safetensors file, on the CPU; a seal in it is checked.
+
+    Args:
+        path (str | Path): the file.
+        sealed (bool): refuse one without a seal, as nothing else tells whether it is whole.
 
     Raises:
-        DD2Error: the file is missing, truncated or in another format.
+        DD2Error: the file is missing, truncated, damaged or in another format.
     """
     try:
-        return load_bytes(Path(path).read_bytes())
+        data = Path(path).read_bytes()
+        tensors, expected = load_bytes(data), _seal_in(data)
     except FileNotFoundError:
         raise DD2Error(f"{path} is missing: train that stage first or copy the file.") from None
-    except (SafetensorError, ValueError, KeyError, OSError):
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError, RecursionError):
         if is_lfs_pointer(path):
             raise DD2Error(f"{path} is {LFS_POINTER}.") from None
         raise DD2Error(
             f"{path} is not a whole safetensors file: it is truncated or of another kind, "
             "copy it again."
         ) from None
+    if expected is None and sealed:
+        raise DD2Error(f"{path} has no sha256 of its tensors: it is damaged, foreign or of an "
+                       "earlier version, make it anew.")
+    if expected is not None and expected != seal(tensors):
+        raise DD2Error(f"{path} is damaged (its sha256 differs): copy it again or make it anew.")
+    return tensors
+
+
+def _seal_in(data: bytes) -> str | None:
+    """The seal in the bytes of a safetensors file: 8 bytes of length, JSON, tensors."""
+    head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return (head.get("__metadata__") or {}).get(SEAL)
+
+
+def seal(tensors: Mapping[str, Tensor]) -> str:
+    """Hex digest of names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256()
+    for name, a in sorted(tensors.items()):
+        digest.update(f"{name} {a.dtype} {tuple(a.shape)};".encode())
+        digest.update(a.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_strict(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
     """Copy `tensors` into `module`; nothing is changed unless every name and shape agrees.
 
     Raises:
-        DD2Error: names the keys that are missing, unexpected or of another shape.
+        DD2Error: names the keys that are missing, unexpected, of another shape, or not finite.
     """
     own = module.state_dict()
     missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
@@ -106,14 +153,12 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], what: str) -> Non
     )
     wrong = [("missing", missing), ("unexpected", extra), ("of another shape", shapes)]
     if any(keys for _, keys in wrong):
-        text = "; ".join(f"{name}: {_some(keys)}" for name, keys in wrong if keys)
+        text = "; ".join(f"{name}: {some(keys)}" for name, keys in wrong if keys)
         raise DD2Error(f"{what} does not fit this model ({text}): use the weights of its preset.")
+    for name, a in tensors.items():
+        a = a.to(own[name].dtype) if a.dtype == torch.float64 else a
+        _check_finite(name, getattr(a, "_local_tensor", a), f"{what} is damaged")  # of a shard
     module.load_state_dict(tensors, strict=True)
-
-
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return ", ".join(keys[:5]) + more
 
 
 def is_lfs_pointer(path: str | Path) -> bool:
@@ -127,18 +172,24 @@ def is_lfs_pointer(path: str | Path) -> bool:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    """Hex digest of a file.
+
+    Raises:
+        DD2Error: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DD2Error(f"{path} is missing: train that stage first or copy the file.") from None
+    except OSError as error:
+        raise DD2Error(f"{path} cannot be read ({error.strerror}): get the right to read it, or "
+                       "copy it again.") from None
 
 
 def fingerprint(module: nn.Module) -> str:
     """Hex digest of a module's names and weights: other weights, another fingerprint."""
-    digest = hashlib.sha256()
-    for name, a in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(a.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return seal(module.state_dict())
 
 
 def write_manifest(folder: str | Path) -> None:
@@ -148,7 +199,7 @@ def write_manifest(folder: str | Path) -> None:
         p for p in folder.rglob("*")
         if p.is_file() and p.name != MANIFEST and not p.name.startswith(".")
     )
-    write_json(folder / MANIFEST, {str(p.relative_to(folder)): sha256(p) for p in files})
+    write_json(folder / MANIFEST, {p.relative_to(folder).as_posix(): sha256(p) for p in files})
 
 
 def check_manifest(folder: str | Path, names: list[str]) -> None:

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-SURE = 30  # expected images of a class from which its share of a part is judged
+from dd2core.noise import stream_seed
+
+SURE = 10  # expected images of a class from which its share of a part is judged
 
 
 def batch_indices(n: int, batch: int, step: int, seed: int) -> Tensor:
@@ -34,7 +36,7 @@ def _permutation(n: int, seed: int, epoch: int) -> Tensor:
     if key not in _permutations:
         if len(_permutations) > 4:
             _permutations.clear()
-        source = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        source = torch.Generator().manual_seed(stream_seed(seed, "epoch", epoch))
         _permutations[key] = torch.randperm(n, generator=source)
     return _permutations[key]
 
@@ -69,7 +71,7 @@ def _part(labels: Tensor, n: int) -> Tensor:
     found = labels[:n].bincount(minlength=len(share))
     expected, share = n * share[share > 0], share[share > 0]
     off = (found[labels.bincount() > 0] - expected).abs()
-    if (expected >= SURE).all() and (off <= 4 * (expected * (1 - share)).sqrt()).all():
+    if (expected >= SURE).all() and (off <= 3 * (expected * (1 - share)).sqrt()).all():
         return torch.arange(n)
     return labels.argsort(stable=True)[spaced(n, len(labels))].sort().values
 

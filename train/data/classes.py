@@ -10,8 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from dd2core.errors import DD2Error
-from train.data.notes import some
+from dd2core.errors import DD2Error, some
 
 NO_FOLDER = re.compile(r'[/\\:*?"<>|]')
 NUMBERED = re.compile(r"(class[ _-]?)?\d+", re.IGNORECASE)  # what is no name, only a number

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dd2core.errors import DD2Error
-from train.data.notes import shown, some
+from dd2core.errors import DD2Error, some
+from train.data.notes import shown
 
 FEWEST = 4  # held-out images: precision and recall look at each one's third nearest neighbour
 TENTH = 10  # of the pictures of a class are held out

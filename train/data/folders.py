@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from dd2core.errors import DD2Error
+from dd2core.errors import DD2Error, some
 from train.data.classes import composed, ordered, refuse_twice
 from train.data.listing import Listing, list_folder
-from train.data.notes import shown, some
+from train.data.notes import shown
 
 TRAIN = ("train", "training")
 HELD_OUT = ("val", "valid", "validation", "test", "testing")  # the first that is there counts

@@ -25,9 +25,3 @@ def shown(path: str | os.PathLike) -> str:
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c)[0] in "CZ"
                    and c != " " else c for c in text)
-
-
-def some(names: list[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dd2core.errors import DD2Error
+from dd2core.errors import DD2Error, some
 from train.data.enough import hold_out
 from train.data.folders import Classes, find_classes, kinds
 from train.data.listing import list_folder
-from train.data.notes import say_once, shown, some
+from train.data.notes import say_once, shown
 from train.data.pixels import read_rgb
 
 

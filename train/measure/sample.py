@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dd2core.baselines import parallel_sample
-from dd2core.noise import uniforms
+from dd2core.noise import stream_seed, uniforms
 from dd2core.pipeline import Pipeline
 from dd2core.sampling import Sampling
 from dd2core.tools.images import to_uint8
@@ -17,6 +17,11 @@ def sampling_of(pipe: Pipeline, o: Evaluate) -> Sampling:
     """The model's own sampling with what the section `evaluate` sets in its place."""
     return pipe.sampling.override(cfg=o.cfg, temperature=o.temperature, top_k=o.top_k,
                                   top_p=o.top_p)
+
+
+def batch_seed(seed: int, i: int) -> int:
+    """The seed of batch i of an evaluation."""
+    return stream_seed(seed, "evaluate", i)
 
 
 def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batch:

@@ -1,7 +1,7 @@
-"""Samples by the ten thousand: painted batch by batch, by one or more processes, kept on disk.
+"""Samples by the ten thousand: made batch by batch, by one or more processes, kept on disk.
 
-50,000 images of 256×256×3 bytes are 9.8 GB, so they go to one .npy file as they are painted.
-Batch i is painted by process i mod world, whole, from labels and a seed that i alone decides: the
+50,000 images of 256×256×3 bytes are 9.8 GB, so they go to one .npy file as they are made.
+Batch i is made by process i mod world, whole, from labels and a seed that i alone decides: the
 images do not depend on how many processes there are.
 """
 
@@ -23,9 +23,10 @@ from dd2core.errors import DD2Error
 from dd2core.pipeline import Pipeline
 from dd2core.tools.images import to_float
 from train.data import labels
+from train.data.batches import evenly, mixed, spaced
 from train.data.source import find_pictures
 from train.engine import distributed
-from train.measure.sample import Painted, add_cost, paint, reconstruct
+from train.measure.sample import Batch, add_cost, batch_seed, reconstruct, sample_batch
 from train.settings.schema import Config
 
 FEWEST = 10  # images that can be measured: the Inception Score takes ten parts of them
@@ -60,17 +61,18 @@ def batches(images: np.ndarray, batch: int) -> Iterator[Tensor]:
 
 
 def balanced(n: int, classes: int) -> Tensor:
-    """Labels (n,) that go round the classes: n / classes of each, if that divides evenly."""
-    return torch.arange(n) % classes
+    """Labels (n,) that go round the classes; the last n % classes are spread over them."""
+    whole = n - n % classes
+    return torch.cat([torch.arange(whole) % classes, spaced(n - whole, classes)])
 
 
 def stream(pipe: Pipeline, cfg: Config, path: Path, size: int) -> Stream:
-    """Paint `evaluate.n` samples into `path`.
+    """Write `evaluate.n` samples into `path`.
 
     Args:
         pipe (Pipeline): of RGB images.
         cfg (Config): the sampler and its settings are in its section `evaluate`.
-        path (Path): .npy file to write; removed again if painting stops half way.
+        path (Path): .npy file to write; removed again if sampling stops half way.
         size (int): pixels a side to keep; bicubic where the model's own differ, as LlamaGen
             measures its 384-pixel models.
 
@@ -78,9 +80,9 @@ def stream(pipe: Pipeline, cfg: Config, path: Path, size: int) -> Stream:
         Stream: the same on every process.
 
     Raises:
-        DD2Error: no space for the file, or what `paint` raises.
+        DD2Error: no space for the file, or what `sample_batch` raises.
     """
-    labels, painter = _plan(pipe, cfg)
+    labels, sampled = _plan(pipe, cfg)
     parts = labels.split(cfg.evaluate.batch)
     main, rank, world = distributed.is_main(), distributed.rank(), distributed.world()
     if main:
@@ -91,7 +93,7 @@ def stream(pipe: Pipeline, cfg: Config, path: Path, size: int) -> Stream:
         bar = tqdm(range(rank, len(parts), world), cfg.evaluate.sampler, mininterval=2.0,
                    disable=not main)
         for i in bar:
-            x, tokens_i, cost_i = painter(i, parts[i])
+            x, tokens_i, cost_i = sampled(i, parts[i])
             first = i * cfg.evaluate.batch
             images[first : first + len(x)] = resized(x, size).permute(0, 2, 3, 1).numpy()
             add_cost(cost, cost_i)
@@ -145,12 +147,12 @@ def _reserve(path: Path, shape: tuple[int, ...], copies: int) -> None:
     open_memmap(path, "w+", np.uint8, shape).flush()
 
 
-def _plan(pipe: Pipeline, cfg: Config) -> tuple[Tensor, Callable[[int, Tensor], Painted]]:
-    """Labels (n,), and what paints batch i with its labels."""
+def _plan(pipe: Pipeline, cfg: Config) -> tuple[Tensor, Callable[[int, Tensor], Batch]]:
+    """Labels (n,), and a function that samples batch i with its labels."""
     o = cfg.evaluate
     if o.sampler != "tokenizer":
         return (balanced(o.n, len(pipe.class_names)),
-                lambda i, labels: paint(pipe, cfg, labels, o.seed + i))
+                lambda i, labels: sample_batch(pipe, cfg, labels, batch_seed(o.seed, i)))
     pictures = find_pictures(cfg)
     if pictures is None:
         raise DD2Error("sampler=tokenizer reconstructs pictures: give data=FOLDER of class "
@@ -159,10 +161,11 @@ def _plan(pipe: Pipeline, cfg: Config) -> tuple[Tensor, Callable[[int, Tensor], 
     n = min(o.n, len(held))
     if n < FEWEST:
         raise DD2Error(f"data={cfg.data} has {n} held-out pictures: at least {FEWEST} are needed.")
-    pick = held[torch.arange(n) * len(held) // n]  # evenly: a folder is sorted by class
+    pick = held[evenly(pictures.labels[held], n)]
+    pick = pick[mixed(pictures.labels[pick])]  # the tokens kept are those of the first
 
     @torch.no_grad()
-    def reconstructed(i: int, labels: Tensor) -> Painted:
+    def reconstructed(i: int, labels: Tensor) -> Batch:
         part = dataclasses.replace(pictures, parts={"test": pick.split(o.batch)[i]})
         [(images, _)] = part.read("test", o.batch)
         tokens = pipe.teacher.tokenizer.encode(to_float(images).to(pipe.device))

@@ -1,0 +1,75 @@
+"""Every file name of a model folder and of a run, written once; and names that may become one."""
+
+from pathlib import Path
+
+from dd2core.errors import DD2Error
+
+# A model folder
+CONFIG = "config.json"
+MANIFEST = "manifest.json"
+PARTS = ("tokenizer", "teacher", "generator", "guidance")  # its networks, `weights(part)` each
+NEEDED_PARTS = ("tokenizer", "teacher")
+CLASSIFIER = "classifier"  # the feature extractor: `weights(CLASSIFIER)`
+REFERENCE = "reference.npz"  # statistics of the held-out images' features
+RESULTS = "results"  # folder of what was measured
+LOGS = "logs"  # folder of what training said
+
+# A run: a folder per stage
+STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  # in their order
+MODEL = "model"  # folder that the stage export writes
+EVALUATE = "evaluate"  # folder of measurements
+BENCHMARK = "benchmark.json"
+STATE = "state.pt"  # all that a resumed run needs
+LOG = "log.jsonl"
+SETTINGS = "config.yaml"  # the resolved settings
+ORIGIN = "origin.json"  # what the stage is made of: settings, data, weights before it
+RESULT = "result.json"
+LOCK = ".lock"
+TOKENS = Path("tokens", "tokens.safetensors")  # of the data set
+TOKENS_ORIGIN = Path("tokens", "source.json")
+CLASSES = Path("tokens", "classes.json")
+PAIRS = "dd1-pairs"  # folder of DD1's (ε, tokens)
+
+LONGEST = 100  # characters of a name that becomes a file name
+
+
+def weights(part: str) -> str:
+    """The file of a network: `generator` → `generator.safetensors`, in every stage and model."""
+    return f"{part}.safetensors"
+
+
+def snapshot(step: int) -> str:
+    """The file of the generator's average at a step."""
+    return weights(f"generator-{step:06d}")
+
+
+def grid(step: int) -> str:
+    """The file of the sample grid at a step."""
+    return f"grid-{step:06d}.png"
+
+
+def step_of(path: Path) -> int | None:
+    """The step in the name of a snapshot or grid; None if there is none in it."""
+    end = path.stem.rpartition("-")[2]
+    return int(end) if end.isascii() and end.isdigit() else None
+
+
+def safe_name(name: str, what: str) -> str:
+    """`name`, if a file or folder of that name stays in its folder on every system.
+
+    Args:
+        name (str): of a model, a run, a result.
+        what (str): where it was given, for the message.
+
+    Raises:
+        DD2Error: it is empty, too long, starts with a dot, or has a separator or a character that
+            is not printed.
+    """
+    bad = set('/\\:*?"<>|') & set(name)
+    if (not name.strip() or len(name) > LONGEST or name.startswith(".") or name != name.strip()
+            or bad or not name.isprintable()):
+        raise DD2Error(
+            f"{what}={name[:LONGEST]!r} becomes a file name: use at most {LONGEST} letters, "
+            "digits, spaces, - and _, and no dot in front."
+        )
+    return name
