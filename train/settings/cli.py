@@ -1,7 +1,8 @@
 """A command line → settings: dataclass defaults ← YAML preset ← `key=value` words (OmegaConf).
 
-An unknown key is an error. `python -m train.STAGE preset=NAME` reads `train/presets/NAME.yaml`;
-`preset=` also takes a path."""
+What a word means is decided by the type of its setting (`train.settings.words`); an unknown key is
+an error. `python -m train.STAGE preset=NAME` reads `train/presets/NAME.yaml`; `preset=` also takes
+a path."""
 
 import sys
 from dataclasses import fields
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dd2core.errors import DD2Error
 from train.settings.schema import Config, Stage
+from train.settings.words import parse, put, refuse_unquoted
 
 PRESETS = Path(__file__).parents[1] / "presets"
 
@@ -43,8 +45,8 @@ def load_settings(kind: type, args: list[str]):
     """
     words = split_words(args)
     try:
-        given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given))
+        given, strings = parse(kind, words)
+        return put(OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given)), strings)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         known = ", ".join(f.name for f in fields(kind))
@@ -70,9 +72,9 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
         words = {f"{flat}.{k}" if k in schema[flat] else k: v
                  for k, v in words.items()}
     try:
-        given = OmegaConf.from_dotlist([f"{k}={v}" for k, v in words.items()])
+        given, strings = parse(Config, words)
         merged = OmegaConf.merge(schema, _read(find_preset(preset)), given)
-        return _checked(OmegaConf.to_object(merged))
+        return _checked(put(OmegaConf.to_object(merged), strings))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         key = getattr(error, "full_key", None) or ", ".join(words)
@@ -86,6 +88,7 @@ def _read(path: Path) -> DictConfig:
         found = None
     if not isinstance(found, DictConfig):
         raise DD2Error(f"{path} is no preset: it must be YAML of settings, as in train/presets.")
+    refuse_unquoted(Config, OmegaConf.to_container(found), str(path))
     return found
 
 

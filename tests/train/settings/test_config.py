@@ -68,7 +68,7 @@ def test_a_value_of_the_wrong_type_names_the_key(word):
     assert word.partition("=")[0] in refused(word)
 
 
-@pytest.mark.parametrize("word", ["data=[abc", "name={a", "seed=1:\n-"])
+@pytest.mark.parametrize("word", ["tokenizer.mult=[1,2", "csd.average={a", "seed=1:\n-"])
 def test_a_value_that_is_no_yaml_is_one_sentence(word):
     assert refused(word).endswith(".")
 
@@ -117,7 +117,7 @@ def test_main_prints_one_sentence_and_exits_with_1(monkeypatch):
 
 
 def fields() -> list[tuple[str, str, str]]:
-    """(class and field, annotation, last source line) of every setting in `train/config.py`."""
+    """(class and field, annotation, last source line) of every setting of the schema."""
     source = inspect.getsource(config)
     lines, out = source.splitlines(), []
     for node in ast.parse(source).body:
