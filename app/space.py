@@ -21,6 +21,7 @@ from pathlib import Path
 
 import gradio
 
+from app.serve.environment import no_proxy
 from dd2core import DD2Error
 from dd2core.store.folder import resolve
 
@@ -90,15 +91,17 @@ def assemble(out: Path, model: str = "") -> None:
     if not model:
         for folder in sorted(p.parent for p in (ROOT / "assets").glob("*/config.json")):
             _copy(folder, out / "assets" / folder.name)
-    (out / "requirements.txt").write_text(requirements())
-    (out / "README.md").write_text(readme(model))
-    (out / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+    (out / "requirements.txt").write_text(requirements(), encoding="utf-8")
+    (out / "README.md").write_text(readme(model), encoding="utf-8")
+    (out / ".gitattributes").write_text(
+        "*.safetensors filter=lfs diff=lfs merge=lfs -text\n", encoding="utf-8"
+    )
 
 
 def is_space(folder: Path) -> bool:
     """Whether the README of a folder has a Space's front matter."""
     path = folder / "README.md"
-    return path.is_file() and path.read_text().startswith("---\ntitle:")
+    return path.is_file() and path.read_text(encoding="utf-8").startswith("---\ntitle:")
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -109,7 +112,7 @@ def _copy(source: Path, target: Path) -> None:
 
 def requirements() -> str:
     """The lines of requirements.txt that the page needs; Gradio itself comes with the SDK."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     named = {re.split(r"[<>=;\s]", line)[0]: line for line in lines if line and line[0] != "#"}
     missing = [name for name in LIBRARIES if name not in named]
     if missing:
@@ -141,7 +144,7 @@ def check(out: Path, model: str = "") -> str:
 
     if model:
         resolve(model)  # fetched now: offline, the Space finds it where it is kept
-    with _served(out, model) as url:
+    with no_proxy(), _served(out, model) as url:
         _, numbers = Client(url, verbose=False).predict(count=1, api_name="/generate")
     return f"It starts offline and paints with {numbers['model']} on {numbers['device']}."
 
@@ -149,12 +152,12 @@ def check(out: Path, model: str = "") -> str:
 @contextmanager
 def _served(out: Path, model: str):
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "sitecustomize.py").write_text(OFFLINE)
+        Path(folder, "sitecustomize.py").write_text(OFFLINE, encoding="utf-8")
         port, log = _free_port(), Path(folder, "log.txt")
         own = {k: v for k, v in os.environ.items() if not k.startswith(("DD2_", "GRADIO_"))}
         own |= {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1",
                 "GRADIO_SERVER_PORT": str(port), **({"DD2_MODEL": model} if model else {})}
-        with log.open("w") as words:
+        with log.open("w", encoding="utf-8") as words:
             server = subprocess.Popen([sys.executable, "app.py"], cwd=out, env=own,
                                       stdout=words, stderr=subprocess.STDOUT)
         try:
@@ -173,7 +176,8 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.3)
-    last = (log.read_text().strip().splitlines() or ["nothing"])[-1]
+    words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = (words or ["nothing"])[-1]
     raise DD2Error(f"The Space does not start; its last words: {last}")
 
 

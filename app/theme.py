@@ -32,5 +32,5 @@ THEME = gr.themes.Default(
 )
 
 FOLDER = Path(__file__).parent
-CSS = (FOLDER / "page.css").read_text()
-HEAD = f"<script>{(FOLDER / 'page.js').read_text()}</script>"
+CSS = (FOLDER / "page.css").read_text(encoding="utf-8")
+HEAD = f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>"

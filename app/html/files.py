@@ -20,6 +20,7 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from dd2core.store.names import as_file_name
 from dd2core.tools.images import as_pillow, gif, png, zoom_to
 
 ANIMATION = 224  # least side of an animation, in pixels
@@ -35,7 +36,10 @@ def keep(image: Image.Image) -> str:
 
 
 def keep_bytes(data: bytes, name: str) -> str:
-    """Path of a file of that content and name in Gradio's cache."""
+    """Path of a file of that content and name in Gradio's cache; never one outside of it, whatever
+    a model calls itself."""
+    stem, _, ending = name.rpartition(".")
+    name = f"{as_file_name(stem)}.{ending}"
     with tempfile.TemporaryDirectory() as folder, _KEEPING:
         path = Path(folder, name)
         path.write_bytes(data)
@@ -61,7 +65,7 @@ def archive(groups: dict[str, np.ndarray], names: list[str], numbers: dict[str, 
     with zipfile.ZipFile(data, "w") as bundle:
         for group, images in groups.items():
             for i, (image, name) in enumerate(zip(images, names, strict=True)):
-                plain = "".join(c if c.isalnum() else "-" for c in name.lower())
+                plain = as_file_name(name.lower(), "image")
                 _add(bundle, f"{group}/{i + 1:02d}-{plain}.png", png(as_pillow(image)))
         _add(bundle, "numbers.json", json.dumps(numbers, indent=1).encode())
     return data.getvalue()

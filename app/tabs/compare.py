@@ -13,10 +13,12 @@ from app.html.files import archive, keep_bytes
 from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
 from app.serve.runs import Run, machine, speedup
 from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
+from dd2core.store.names import as_file_name
 
 ONE_STEP, TEACHER = "One step", "Teacher"  # headings of the panels
 FIRST_COUNT = 8  # images of the first comparison
 MOST_IMAGES = 16  # on the page; programs may ask for more
+MOST_PICKED = 1000  # visitors whose choice of a model is kept
 SETTINGS = ("cfg", "temperature", "top_k", "top_p")
 
 EXPLAIN = """
@@ -159,7 +161,10 @@ class CompareTab(Tab):
     def pick(self, visitor: gr.Request | None, model: Any) -> None:
         """Note that a visitor has gone on to another model: what paints with the last one ends."""
         if visitor is not None:
+            self._picked.pop(visitor.session_hash, None)  # the last one to pick is the last to go
             self._picked[visitor.session_hash] = model
+            while len(self._picked) > MOST_PICKED:
+                self._picked.pop(next(iter(self._picked)), None)
 
     def leave(self, visitor: gr.Request) -> None:
         """Forget a visitor who has closed the page."""
@@ -217,7 +222,7 @@ class CompareTab(Tab):
             "one_step": one.numbers(), "teacher": teacher.numbers(), **speedup(one, teacher)
         }
         groups = {"one-step": one.images, "teacher": teacher.images}
-        name = f"{samplers.pipe.name}-seed-{request.seed}.zip"
+        name = f"{as_file_name(samplers.pipe.name)}-seed-{request.seed}.zip"
         path = keep_bytes(archive(groups, request.names, numbers), name)
         return gr.DownloadButton(value=path, interactive=True)
 

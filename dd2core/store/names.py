@@ -1,5 +1,6 @@
 """Every file name of a model folder and of a run, written once; and names that may become one."""
 
+import unicodedata
 from pathlib import Path
 
 from dd2core.errors import DD2Error
@@ -31,6 +32,9 @@ CLASSES = Path("tokens", "classes.json")
 PAIRS = "dd1-pairs"  # folder of DD1's (ε, tokens)
 
 LONGEST = 100  # characters of a name that becomes a file name
+RESERVED = frozenset(  # by Windows, with any ending
+    ["con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))]
+)
 
 
 def weights(part: str) -> str:
@@ -73,3 +77,26 @@ def safe_name(name: str, what: str) -> str:
             "digits, spaces, - and _, and no dot in front."
         )
     return name
+
+
+def as_file_name(text: str, fallback: str = "unnamed") -> str:
+    """A file name, without ending, for any text; one that is a plain name already stays as it is.
+
+    Letters and digits of every script, `-`, `_` and single inner dots stay; everything else, such
+    as `/`, `\\`, `:`, a space or a control character, becomes `-`.
+
+    Args:
+        text: any text.
+        fallback: what an empty name, or one of dots and dashes alone, becomes.
+
+    Returns:
+        str: of 1 to 100 bytes in UTF-8, in normal form C; starts with no dot or dash.
+    """
+    text = unicodedata.normalize("NFC", text[: 4 * LONGEST])
+    plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
+    while ".." in plain:
+        plain = plain.replace("..", ".")
+    plain = plain.lstrip("-.").encode("utf-8")[:LONGEST].decode("utf-8", "ignore").rstrip("-.")
+    if plain.partition(".")[0].lower() in RESERVED:  # of at most five letters
+        plain = f"_{plain}"
+    return plain or fallback
