@@ -48,7 +48,7 @@ def find_classes(folder: Path) -> tuple[Classes, Classes | None]:
     held = min(named[HELD_OUT], key=lambda f: HELD_OUT.index(f.casefold()), default=None)
     beside = set(top.folders) - {*named[TRAIN], held}
     rest = (*(f"{name}/" for name in sorted(beside)),
-            *([f"{top.direct} pictures"] if top.direct else []))
+            *([_pictures(top.direct)] if top.direct else []))
     train = one_part(folder / named[TRAIN][0], rest)
     return train, None if held is None else one_part(folder / held)
 
@@ -109,7 +109,7 @@ def _checked(folder: Path, top: Listing, below: dict[str, Listing],
                            f"{_kinds(found.others)}: add some, or move the folder away.")
     refuse_twice(list(below), f"data={shown(folder)}")
     others = sum((found.others for found in below.values()), Counter())
-    beside = (f"{top.direct} pictures beside the class folders",) if top.direct else ()
+    beside = (f"{_pictures(top.direct)} beside the class folders",) if top.direct else ()
     return Classes(folder, {composed(name): found.pictures for name, found in below.items()},
                    others, (*left_out, *beside))
 
@@ -128,6 +128,10 @@ def _too_high(folder: Path, where: str, high: dict[str, Listing]) -> None:
     raise DD2Error(f"data={where}: its folders {some(list(high))} hold folders "
                    f"({some(sorted(found.inside), 3)}) and no pictures: name the one that holds "
                    f"the class folders, as in data={shown(folder / name)}.")
+
+
+def _pictures(n: int) -> str:
+    return f"{n} picture" if n == 1 else f"{n} pictures"
 
 
 def _kinds(others: Counter) -> str:
