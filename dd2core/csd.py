@@ -13,6 +13,8 @@ from torch import Tensor
 
 from dd2core.baselines import dd1_loss
 from dd2core.ema import EMA
+from dd2core.errors import DD2Error
+from dd2core.families.codebook import CodebookTeacher
 from dd2core.gts import ScoreOptions, draw, model_denoiser, teacher_score
 from dd2core.losses import CSDLossOptions, csd_loss, fcs_loss
 from dd2core.score_model import ConditionalScoreModel
@@ -106,7 +108,6 @@ class CSDTrainer:
         FCS, then CSD. Each is computed after the caller has taken the step before it."""
         for _ in range(self.o.guidance_steps):
             yield self.guidance, self.fcs(made)
-        made.score = teacher_score(self.teacher, made.tokens, made.labels, self.o)
         loss = self.csd(made)
         if targets is not None:
             loss = loss + self.o.pair_weight * self.pairs(made, targets)
@@ -121,17 +122,21 @@ class CSDTrainer:
 
     def csd(self, made: GeneratorPass) -> Tensor:
         """CSD loss of x, prefix stop-gradient for both scores (method §4 (6)–(7))."""
+        made.score = score = teacher_score(self.teacher, made.tokens, made.labels, self.o)
         eps, t = draw(made.x, self.o)
         with frozen(self.guidance):
             with torch.no_grad():
                 h = self.guidance.features(made.tokens, made.labels)
-            loss = csd_loss(made.score.denoise, model_denoiser(self.guidance, h), made.x, eps, t,
+            loss = csd_loss(score.denoise, model_denoiser(self.guidance, h), made.x, eps, t,
                             self.o)
         made.numbers["csd"] = loss.detach()
         return loss
 
     def pairs(self, made: GeneratorPass, targets: Tensor) -> Tensor:
         """DD1's regression of known tokens (n, L) by the first n of the generator's outputs."""
+        if not isinstance(self.teacher, CodebookTeacher):
+            raise DD2Error("Known tokens can be regressed where the teacher has a codebook alone: "
+                           "set pair_weight=0.")
         x, o = made.x[: len(targets)], self.o
         right = made.tokens[: len(targets)] == targets
         made.numbers["right_tokens"] = right.float().mean()
@@ -161,10 +166,10 @@ class frozen:
     def __init__(self, module: torch.nn.Module):
         self.parameters = [p for p in module.parameters() if p.requires_grad]
 
-    def __enter__(self):
+    def __enter__(self) -> None:
         for p in self.parameters:
             p.requires_grad_(False)
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for p in self.parameters:
             p.requires_grad_(True)

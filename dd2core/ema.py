@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def ema_weight(n: int, decay: float, warmup: float = 9.0) -> float:
@@ -23,6 +23,8 @@ class EMA(nn.Module):
         warmup (float): see `ema_weight`, > 0.
     """
 
+    updates: Tensor  # () int64, how often it has moved
+
     def __init__(self, module: nn.Module, decay: float, warmup: float = 9.0):
         super().__init__()
         self.decay, self.warmup = decay, warmup
@@ -33,7 +35,8 @@ class EMA(nn.Module):
     def update(self, module: nn.Module) -> None:
         """Move the average towards `module`: ema ← w·ema + (1 − w)·module."""
         w = ema_weight(int(self.updates), self.decay, self.warmup)
-        ours, theirs = list(self.module.parameters()), list(module.parameters())
+        ours: list[Tensor] = list(self.module.parameters())
+        theirs = list(module.parameters())
         torch._foreach_lerp_(ours, [p.detach().to(o.dtype) for o, p in zip(ours, theirs,
                                                                        strict=True)], 1 - w)
         for o, b in zip(self.module.buffers(), module.buffers(), strict=True):

@@ -7,7 +7,8 @@
 import dataclasses
 import operator
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +17,13 @@ from torch import Tensor
 from dd2core.errors import DD2Error
 from dd2core.noise import gaussians, uniforms
 from dd2core.sampling import Sampling
+from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import Model, load_folder, resolve
 from dd2core.tools.images import to_uint8
 from dd2core.tools.timing import best_threads, cpu_threads, synchronise
+
+Labels = Sequence[int] | np.ndarray | Tensor  # one class per image
+Result = TypeVar("Result")
 
 MAX_IMAGES = 4096  # of one call; more is a mistake, not a batch
 
@@ -85,8 +90,8 @@ class Pipeline:
         return gaussians(n, t.num_tokens, t.code_dim, seed).to(self.device)
 
     def sample_teacher(
-        self, labels, seed: int = 0, cfg: float | None = None, temperature: float | None = None,
-        top_k: int | None = None, top_p: float | None = None,
+        self, labels: Labels, seed: int = 0, cfg: float | None = None,
+        temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
     ) -> Sample:
         """AR sampling by the teacher in K sequential passes.
 
@@ -106,8 +111,9 @@ class Pipeline:
                       last.threads)
 
     def stream_teacher(
-        self, labels, seed: int = 0, cfg: float | None = None, temperature: float | None = None,
-        top_k: int | None = None, top_p: float | None = None, every: int = 1,
+        self, labels: Labels, seed: int = 0, cfg: float | None = None,
+        temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
+        every: int = 1,
     ) -> Iterator[Part]:
         """`sample_teacher`, yielding a `Part` after every `every` steps and at the end."""
         y = self.check_labels(labels)
@@ -116,7 +122,9 @@ class Pipeline:
             cfg=cfg, temperature=temperature, top_k=top_k, top_p=top_p)
         return self._stream(y, sampling, noise, None, 0, max(1, int(every)), 0.0)
 
-    def sample_one_step(self, labels, seed: int = 0, latents: Tensor | None = None) -> Sample:
+    def sample_one_step(
+        self, labels: Labels, seed: int = 0, latents: Tensor | None = None
+    ) -> Sample:
         """One pass of the generator, nearest codes, decode.
 
         Args:
@@ -135,7 +143,7 @@ class Pipeline:
         return Sample(images, tokens, seconds, decode_seconds, 1, threads)
 
     def refine(
-        self, labels, seed: int = 0, start: int | None = None, cfg: float | None = None,
+        self, labels: Labels, seed: int = 0, start: int | None = None, cfg: float | None = None,
         temperature: float | None = None, top_k: int | None = None, top_p: float | None = None,
         latents: Tensor | None = None,
     ) -> Sample:
@@ -160,7 +168,7 @@ class Pipeline:
         return Sample(last.images, last.tokens, last.seconds, last.decode_seconds,
                       1 + steps - start, last.threads)
 
-    def check_labels(self, labels) -> Tensor:
+    def check_labels(self, labels: Labels) -> Tensor:
         """Labels (B,) int64 on the device.
 
         Raises:
@@ -180,9 +188,13 @@ class Pipeline:
             raise DD2Error(f"Class {bad[0]} is unknown: use 0…{len(self.class_names) - 1}.")
         return torch.from_numpy(array.astype(np.int64)).to(self.device)
 
-    def _latents(self, n: int, seed: int, latents: Tensor | None) -> Tensor:
+    def _need_generator(self) -> ConditionalScoreModel:
         if self.generator is None:
             raise DD2Error(f"{self.name} has no generator: run the stages gts and csd first.")
+        return self.generator
+
+    def _latents(self, n: int, seed: int, latents: Tensor | None) -> Tensor:
+        self._need_generator()
         if latents is None:
             return self.latents(n, seed)
         shape = (n, self.teacher.num_tokens, self.teacher.code_dim)
@@ -192,15 +204,20 @@ class Pipeline:
         return latents.to(self.device, torch.float32)
 
     def _one_step(self, y: Tensor, eps: Tensor) -> tuple[Tensor, float]:
+        generator = self._need_generator()
+
         @torch.no_grad()
         def run() -> Tensor:
-            return self.teacher.quantise(self.generator.generate(eps, y))
+            return self.teacher.quantise(generator.generate(eps, y))
 
         return self._timed(("one_step", len(y)), run)
 
-    def _stream(self, y, sampling: Sampling, noise, prefix, start, every, seconds
-                ) -> Iterator[Part]:
-        settings = {**sampling.keywords(), "noise": noise, "prefix": prefix, "start": start}
+    def _stream(
+        self, y: Tensor, sampling: Sampling, noise: Tensor, prefix: Tensor | None, start: int,
+        every: int, seconds: float,
+    ) -> Iterator[Part]:
+        settings: dict[str, Any] = {
+            **sampling.keywords(), "noise": noise, "prefix": prefix, "start": start}
 
         def warm_up() -> None:
             for _ in self.teacher.steps(y, **settings):
@@ -234,7 +251,7 @@ class Pipeline:
         images, seconds = self._timed(("decode", len(tokens)), run)
         return images.permute(0, 2, 3, 1).cpu().numpy(), seconds
 
-    def _timed(self, key: tuple, run):
+    def _timed(self, key: tuple, run: Callable[[], Result]) -> tuple[Result, float]:
         with cpu_threads(self._suited(key, run)):
             synchronise(self.device)
             since = time.perf_counter()
@@ -242,7 +259,7 @@ class Pipeline:
             synchronise(self.device)
             return result, time.perf_counter() - since
 
-    def _suited(self, key: tuple, run, like: tuple = ()) -> int:
+    def _suited(self, key: tuple, run: Callable[[], object], like: tuple = ()) -> int:
         """The count of threads for `run`, found at the first call of a shape, untimed; that of
         the shape `like`, if it is known, after one call."""
         if key not in self._threads and like in self._threads:
@@ -254,7 +271,7 @@ class Pipeline:
         return self._threads[key]
 
 
-def check_count(n) -> int:
+def check_count(n: SupportsIndex) -> int:
     """n as a number of images, 1…MAX_IMAGES, or DD2Error."""
     n = check_whole(n, "the number of images")
     if not 1 <= n <= MAX_IMAGES:
@@ -262,7 +279,7 @@ def check_count(n) -> int:
     return n
 
 
-def check_seed(seed) -> int:
+def check_seed(seed: SupportsIndex) -> int:
     """seed as a whole number in 0…2⁶³−2, or DD2Error."""
     seed = check_whole(seed, "seed")
     if not 0 <= seed < 2**63 - 1:  # sample_seeds works modulo 2⁶³ − 1
@@ -270,7 +287,7 @@ def check_seed(seed) -> int:
     return seed
 
 
-def check_whole(value, what: str) -> int:
+def check_whole(value: SupportsIndex, what: str) -> int:
     """value as an int, or DD2Error; booleans and fractions are refused."""
     try:
         if isinstance(value, bool):

@@ -107,8 +107,9 @@ def check_settings(temperature: float, top_k: int, top_p: float) -> None:
 
 
 def _is_number(value: object) -> bool:
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    return math.isfinite(value)
 
 
 def invert_cdf(log_p: Tensor, u: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dd2core.schedule import generator_input, precondition
+from dd2core.teacher import Backbone
 
 TIME_FREQUENCIES = 64  # sinusoidal features of t
 
@@ -69,7 +70,7 @@ class ConditionalScoreModel(nn.Module):
     """Backbone and head: D(x_t, t | q_<i) = c_skip·x_t + c_out·F(c_in·x_t, t, h_i) (method §2–3).
 
     Args:
-        backbone (nn.Module): from `Teacher.backbone()`.
+        backbone (Backbone): from `Teacher.backbone()`.
         code_dim (int): C.
         head_width (int): width of the head.
         head_depth (int): residual layers of the head.
@@ -78,7 +79,7 @@ class ConditionalScoreModel(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, code_dim: int, head_width: int = 128, head_depth: int = 3,
+        self, backbone: Backbone, code_dim: int, head_width: int = 128, head_depth: int = 3,
         t_init: float = 0.83, bf16: bool = False,
     ):
         super().__init__()

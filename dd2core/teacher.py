@@ -8,8 +8,8 @@ themselves.
 """
 
 import abc
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +66,7 @@ class Teacher(nn.Module, abc.ABC):
         num_classes (int): label == num_classes is "unconditional".
         num_tokens (int): L.
         code_dim (int): C, numbers in the vector of a token.
-        spans (list[Span]): the tokens decided at each of the K steps, every token once.
+        spans (Sequence[Span]): the tokens decided at each of the K steps, every token once.
         guidance_off (float): the `cfg` that switches guidance off, besides None.
         tokenizer (nn.Module): images ↔ tokens; its sizes are the dataclass `tokenizer.cfg`.
         transformer (nn.Module): the AR network; its sizes are `transformer.cfg`, the part that
@@ -75,7 +75,7 @@ class Teacher(nn.Module, abc.ABC):
 
     num_classes: int
     num_tokens: int
-    spans: list[Span]
+    spans: Sequence[Span]
     guidance_off: float
     tokenizer: nn.Module
     transformer: nn.Module
@@ -95,7 +95,7 @@ class Teacher(nn.Module, abc.ABC):
         """Where the teacher lives."""
         return next(a.device for a in (*self.parameters(), *self.buffers()))
 
-    def is_guided(self, cfg: float | None) -> bool:
+    def is_guided(self, cfg: float | None) -> TypeGuard[float]:
         """Whether this guidance strength needs the unconditional pass."""
         return cfg is not None and cfg != self.guidance_off
 
@@ -169,5 +169,6 @@ class Teacher(nn.Module, abc.ABC):
     def preview(self, tokens: Tensor, step: int) -> Tensor:
         """`decode` of tokens of which the spans up to that of `step` are decided."""
         span = self.spans[step]
-        whole = step == self.num_steps - 1 or not isinstance(span, tuple)
-        return self.decode(tokens, None if whole else span[1])
+        if step == self.num_steps - 1 or not isinstance(span, tuple):
+            return self.decode(tokens)
+        return self.decode(tokens, span[1])

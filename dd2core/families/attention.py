@@ -72,13 +72,17 @@ def _why_xformers_fails(device: str, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _sdpa(q, k, v, mask, causal, scale):
+def _sdpa(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None
+) -> Tensor:
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, H, L, d)
     out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale)
     return out.transpose(1, 2)  # (B, Lq, H, d)
 
 
-def _xformers(q, k, v, mask, causal, scale):
+def _xformers(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float | None
+) -> Tensor:
     from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
     bias = LowerTriangularMask() if causal else None

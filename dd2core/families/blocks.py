@@ -1,14 +1,31 @@
-"""The VQ tokenizer of the LlamaGen family: images ↔ a square grid of l2-normalised codes.
+"""Convolutional encoder and decoder, shared by the tokenizers of the families.
 
-Told top to bottom: residual blocks, encoder, decoder, vector quantiser, the whole. The official
-VQ-16 (LlamaGen) is `VQConfig()`; the tiny ones differ in numbers only.
+Told top to bottom: their sizes, residual blocks, one resolution, encoder, decoder.
 """
 
+from typing import Protocol
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dd2core.families.llamagen.settings import VQConfig
+
+class ConvSizes(Protocol):
+    """The sizes that encoder and decoder read; see a family's tokenizer settings."""
+
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def mult(self) -> tuple[int, ...]: ...
+    @property
+    def res_blocks(self) -> tuple[int, ...]: ...
+    @property
+    def z_channels(self) -> int: ...
+    @property
+    def groups(self) -> int: ...
+    @property
+    def attention(self) -> bool: ...
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -74,7 +91,7 @@ class Upsample(nn.Module):
 class Level(nn.Module):
     """The blocks of one resolution and the change to the next."""
 
-    def __init__(self, widths: list[int], cfg: VQConfig, attention: bool, resample: nn.Module):
+    def __init__(self, widths: list[int], cfg: ConvSizes, attention: bool, resample: nn.Module):
         super().__init__()
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self.res = nn.ModuleList(ResBlock(a, b, cfg.groups) for a, b in pairs)
@@ -90,7 +107,7 @@ class Level(nn.Module):
         return self.resample(x)
 
 
-def _middle(channels: int, cfg: VQConfig) -> nn.Sequential:
+def _middle(channels: int, cfg: ConvSizes) -> nn.Sequential:
     attn = SpatialAttention(channels, cfg.groups) if cfg.attention else nn.Identity()
     return nn.Sequential(
         ResBlock(channels, channels, cfg.groups), attn, ResBlock(channels, channels, cfg.groups)
@@ -100,7 +117,7 @@ def _middle(channels: int, cfg: VQConfig) -> nn.Sequential:
 class Encoder(nn.Module):
     """Images (B, in_channels, H, W) → features (B, z_channels, grid, grid)."""
 
-    def __init__(self, cfg: VQConfig):
+    def __init__(self, cfg: ConvSizes):
         super().__init__()
         width, last = cfg.width, len(cfg.mult) - 1
         self.conv_in = nn.Conv2d(cfg.in_channels, width, 3, padding=1)
@@ -125,7 +142,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Features (B, z_channels, grid, grid) → images (B, in_channels, H, W), not clamped."""
 
-    def __init__(self, cfg: VQConfig):
+    def __init__(self, cfg: ConvSizes):
         super().__init__()
         width, last = cfg.width * cfg.mult[-1], len(cfg.mult) - 1
         self.conv_in = nn.Conv2d(cfg.z_channels, width, 3, padding=1)

@@ -7,6 +7,7 @@ a folder of its own; guided probabilities and the walk over the K steps are writ
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,11 +113,11 @@ class CodebookTeacher(Teacher):
         """The family's guidance rule for logits (B, n, V) of the n tokens that `where` picks."""
 
     @abc.abstractmethod
-    def begin(self, labels: Tensor) -> object:
+    def begin(self, labels: Tensor) -> Any:
         """An empty KV cache for `labels` (B,)."""
 
     @abc.abstractmethod
-    def advance(self, cache: object, tokens: Tensor, step: int) -> Tensor:
+    def advance(self, cache: Any, tokens: Tensor, step: int) -> Tensor:
         """Logits (B, n, V) of the span of `step`; `tokens` (B, L) are valid before that span.
 
         The cache takes in whatever of the prefix it has not seen, so the first call may be at any
@@ -184,15 +185,17 @@ class CodebookTeacher(Teacher):
         noise = torch.rand(b, n, device=self.device) if noise is None else noise.to(self.device)
         tokens = torch.zeros(b, n, dtype=torch.int64, device=self.device)
         tokens = tokens if prefix is None else prefix.clone()
-        guided = self.is_guided(sampling.cfg)
+        strength = sampling.cfg if self.is_guided(sampling.cfg) else None
+        guided = strength is not None
         with torch.inference_mode():  # a tenth faster than no_grad; left before every yield
             cache = self.begin(self._with_unconditional(labels) if guided else labels)
         for step in range(start, self.num_steps):
             where = span_index(self.spans[step])
             with torch.inference_mode():
                 logits = self.advance(cache, tokens.repeat(2, 1) if guided else tokens, step)
-                if guided:
-                    logits = self.guide(*logits.chunk(2), sampling.cfg, where)
+                if strength is not None:
+                    cond, uncond = logits.chunk(2)
+                    logits = self.guide(cond, uncond, strength, where)
                 log_p = sampling.filter(logits)  # (B, n, V)
                 tokens[:, where] = choose(log_p, where) if choose \
                     else invert_cdf(log_p, noise[:, where])
@@ -210,7 +213,8 @@ class CodebookTeacher(Teacher):
         if not self.is_guided(cfg):
             return self.logits(tokens, labels)
         both = self.logits(tokens.repeat(2, 1), self._with_unconditional(labels))
-        return self.guide(*both.chunk(2), cfg, slice(None))
+        cond, uncond = both.chunk(2)
+        return self.guide(cond, uncond, cfg, slice(None))
 
     def _with_unconditional(self, labels: Tensor) -> Tensor:
         return torch.cat([labels, torch.full_like(labels, self.num_classes)])

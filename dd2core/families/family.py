@@ -32,6 +32,6 @@ class Family:
     tokenizer_sizes: Callable[[Any, int, int], Any]
     transformer_sizes: Callable[[Any, Any, int], Any]
     tokenizer: Callable[[Any], nn.Module]
-    transformer: Callable[[Any, nn.Module], nn.Module]
+    transformer: Callable[[Any, Any], nn.Module]
     teacher: Callable[[Any, Any], Teacher]
     marks: dict[str, str]

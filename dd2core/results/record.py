@@ -3,11 +3,14 @@
 import dataclasses
 import math
 import types
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from dd2core.errors import DD2Error
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:  # a name that type checkers alone know
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 def from_json(kind: type[Record], values: object) -> Record:
@@ -50,7 +53,7 @@ def _checked(kind: Any, value: Any, name: str) -> Any:
         return {k: _checked(inner[1], v, f"{name}.{k}") for k, v in value.items()}
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(_checked(inner[0], v, f"{name}[{i}]") for i, v in enumerate(value))
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         try:
             return from_json(kind, value)
         except ValueError as error:

@@ -4,30 +4,39 @@
     guidance.safetensors  manifest.json (sha256 of every file)
 """
 
+import contextlib
 import dataclasses
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dd2core.errors import DD2Error
 from dd2core.families import FAMILIES
 from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
+from dd2core.store.atomic import sweep
 from dd2core.store.files import (
     check_manifest,
     load_strict,
     read_json,
     read_tensors,
+    tensor_shapes,
     write_json,
     write_manifest,
     write_tensors,
 )
 from dd2core.store.hub import download, is_hub_id, split_revision
+from dd2core.store.names import CONFIG, NEEDED_PARTS, PARTS, safe_name, weights
 from dd2core.teacher import Teacher
 
 ASSETS = Path(__file__).parents[2] / "assets"
 FORMAT = 1
+_HEAD = ("width", "depth", "t_init")  # of config.json's head, in the order of ConditionalScoreModel
+MOST_PIXELS = 4096  # a side
 PATTERNS = ("*.json", "*.jsonl", "*.safetensors", "*.png")  # of a hub repository; logs, grids too
 
 
@@ -54,17 +63,27 @@ def resolve(name: str, revision: str | None = None) -> Path:
     Raises:
         DD2Error: there is none.
     """
-    for folder in (ASSETS / name, Path(name).expanduser()):
-        if (folder / "config.json").is_file():
-            return folder
-    if Path(name).expanduser().is_dir():
-        raise DD2Error(f"{name} holds no config.json: it is not a model folder.")
+    try:
+        own = Path(name).expanduser()
+        for folder in (ASSETS / name, own):
+            if (folder / CONFIG).is_file():
+                return folder
+        if own.is_dir():
+            raise DD2Error(f"{name} holds no {CONFIG}: it is not a model folder.")
+    except RuntimeError:  # ~nobody/model
+        raise DD2Error(f"{name} is below the home of a user who is not known: give the whole "
+                       "path.") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, DD2Error):
+            raise
+        raise DD2Error(f"{name[:100]!r} is no path that this system can have: name a model "
+                       "folder.") from None
     if is_hub_id(name):
         return download(*split_revision(name, revision), PATTERNS)
-    known = ", ".join(sorted(p.parent.name for p in ASSETS.glob("*/config.json"))) or "none yet"
+    known = ", ".join(sorted(p.parent.name for p in ASSETS.glob(f"*/{CONFIG}"))) or "none yet"
     raise DD2Error(
-        f"There is no model {name!r}: name a shipped preset ({known}), a model folder, or a hub "
-        "id owner/name."
+        f"There is no model {name[:200]!r}: name a shipped preset ({known}), a model folder, or a "
+        "hub id owner/name."
     )
 
 
@@ -77,8 +96,8 @@ class Description:
     parts: list[str]
     class_names: list[str]
     sampling: Sampling
-    tokenizer: object
-    transformer: object
+    tokenizer: Any
+    transformer: Any
     head: dict | None
 
 
@@ -88,27 +107,46 @@ def describe(folder: Path) -> Description:
     Raises:
         DD2Error: it is missing, damaged, or of another format.
     """
-    config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT or config.get("family") not in FAMILIES:
+    config, where = read_json(folder / CONFIG), folder / CONFIG
+    if config.get("format") != FORMAT or config.get("family") not in list(FAMILIES):
         raise DD2Error(
-            f"{folder}/config.json is of format {config.get('format')}, family "
-            f"{config.get('family')}: this version reads format {FORMAT}, family "
+            f"{where} is of format {str(config.get('format'))[:50]}, family "
+            f"{str(config.get('family'))[:50]}: this version reads format {FORMAT}, family "
             f"{' or '.join(FAMILIES)}."
         )
     try:
         parts, name, head = list(config["parts"]), str(config["name"]), config["head"]
         class_names = [str(c) for c in config["class_names"]]
         if head is not None:
-            head = {k: head[k] for k in ("width", "depth", "t_init")}
+            head = {k: head[k] for k in _HEAD}
+        for sizes in (config["tokenizer"], config["transformer"], head or {}):
+            _check_sizes(sizes)
         family = FAMILIES[config["family"]]
         vq = family.tokenizer_config(**_tuples(config["tokenizer"]))
         sizes = family.transformer_config(**_tuples(config["transformer"]))
         sampling = Sampling(**config["sampling"])
-    except (TypeError, KeyError, AttributeError) as error:
-        raise DD2Error(f"{folder}/config.json is not a model's: {error}.") from None
-    if head is None and {"generator", "guidance"} & set(parts):
-        raise DD2Error(f"{folder}/config.json is not a model's: its score networks have no head.")
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise DD2Error(f"{where} is not a model's: {_short(error)}.") from None
+    if not set(NEEDED_PARTS) <= set(parts) <= set(PARTS):
+        raise DD2Error(f"{where} is not a model's: its parts must be {' and '.join(NEEDED_PARTS)}, "
+                       "and may be generator and guidance.")
+    if head is None and set(parts) - set(NEEDED_PARTS):
+        raise DD2Error(f"{where} is not a model's: its score networks have no head.")
+    safe_name(name, f"{where}: name")
     return Description(name, config["family"], parts, class_names, sampling, vq, sizes, head)
+
+
+def _check_sizes(sizes: dict) -> None:
+    """Raise ValueError for a number that no network is made of."""
+    for name, value in sizes.items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not (math.isfinite(number) and number >= 0):
+                raise ValueError(f"{name}={value} is not possible")
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error, as the end of a sentence."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
 
 
 def load_folder(folder: Path, device: torch.device) -> Model:
@@ -118,9 +156,10 @@ def load_folder(folder: Path, device: torch.device) -> Model:
         DD2Error: a file is missing, damaged, or of another model.
     """
     d = describe(folder)
-    check_manifest(folder, ["config.json"] + [f"{p}.safetensors" for p in d.parts])
+    check_manifest(folder, [CONFIG, *map(weights, d.parts)])
+    _check_fit(folder, d)
     teacher = _teacher(folder, d).to(device)
-    scores = {part: _score(folder, part, teacher, d.head) if part in d.parts
+    scores = {part: _score(folder, part, teacher, d.head) if d.head and part in d.parts
               else None for part in ("generator", "guidance")}
     return Model(d.name, d.family, d.class_names, d.sampling, teacher,
                  scores["generator"], scores["guidance"], d.tokenizer.image_size, folder)
@@ -129,43 +168,78 @@ def load_folder(folder: Path, device: torch.device) -> Model:
 def load_tokenizer(folder: Path) -> nn.Module:
     """The tokenizer of a model folder alone, on the CPU; errors as in `load_folder`."""
     d = describe(folder)
-    check_manifest(folder, ["config.json", "tokenizer.safetensors"])
+    check_manifest(folder, [CONFIG, weights("tokenizer")])
     return _tokenizer(folder, d).requires_grad_(False).eval()
 
 
 def load_teacher(folder: Path, device: torch.device) -> Teacher:
     """The teacher of a model folder without its score networks; errors as in `load_folder`."""
     d = describe(folder)
-    check_manifest(folder, ["config.json", "tokenizer.safetensors", "teacher.safetensors"])
+    check_manifest(folder, [CONFIG, *map(weights, NEEDED_PARTS)])
+    _check_fit(folder, d, NEEDED_PARTS)
     return _teacher(folder, d).to(device)
+
+
+def _check_fit(folder: Path, d: Description, parts: Sequence[str] = PARTS) -> None:
+    """Compare the sizes with the weights' before networks of these sizes take any memory.
+
+    Raises:
+        DD2Error: a size is larger than anything in the weights.
+    """
+    parts = [p for p in parts if p in d.parts]
+    shapes = [s for part in parts for s in tensor_shapes(folder / weights(part)).values()]
+    most = {"depth": len(shapes), "image_size": MOST_PIXELS}
+    largest = max((n for shape in shapes for n in shape), default=0)
+    sizes = {**dataclasses.asdict(d.tokenizer), **dataclasses.asdict(d.transformer)}
+    for name, value in [*sizes.items(), *(d.head or {}).items()]:
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(n, int) and n > most.get(name, largest) for n in numbers):
+            raise DD2Error(f"{folder / CONFIG} does not fit its weights: {name}={value} is larger "
+                           "than anything in them, copy the whole folder again.")
 
 
 def _tuples(sizes: dict) -> dict:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()}
 
 
+@contextlib.contextmanager
+def _built_from(folder: Path) -> Iterator[None]:
+    """Sizes that no network can have are one sentence."""
+    try:
+        yield
+    except DD2Error:
+        raise
+    except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+            AssertionError) as error:
+        raise DD2Error(f"{folder / CONFIG} is not a model's: its sizes make no network "
+                       f"({_short(error)}).") from None
+
+
 def _tokenizer(folder: Path, d: Description) -> nn.Module:
-    tokenizer = FAMILIES[d.family].tokenizer(d.tokenizer)
+    with _built_from(folder):
+        tokenizer = FAMILIES[d.family].tokenizer(d.tokenizer)
     load_strict(tokenizer, *_weights(folder, "tokenizer"))
     return tokenizer
 
 
 def _teacher(folder: Path, d: Description) -> Teacher:
     family, tokenizer = FAMILIES[d.family], _tokenizer(folder, d)
-    transformer = family.transformer(d.transformer, tokenizer)
+    with _built_from(folder):
+        transformer = family.transformer(d.transformer, tokenizer)
     load_strict(transformer, *_weights(folder, "teacher"))
     return family.teacher(tokenizer, transformer)
 
 
 def _score(folder: Path, part: str, teacher: Teacher, head: dict) -> ConditionalScoreModel:
-    model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim, head["width"],
-                                  head["depth"], head["t_init"])
+    with _built_from(folder):
+        model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim,
+                                      *(head[k] for k in _HEAD))
     load_strict(model, *_weights(folder, part))
     return model.to(teacher.device).requires_grad_(False).eval()
 
 
-def _weights(folder: Path, part: str):
-    path = folder / f"{part}.safetensors"
+def _weights(folder: Path, part: str) -> tuple[dict[str, Tensor], str]:
+    path = folder / weights(part)
     return read_tensors(path), str(path)
 
 
@@ -179,20 +253,27 @@ def save_folder(folder: Path, model: Model, dtype: torch.dtype | None = None,
         dtype (torch.dtype | None): of the stored weights; None keeps theirs.
         extra (dict | None): more entries for config.json.
     """
+    sweep(folder)
+    safe_name(model.name, "name")
     teacher = model.teacher
-    parts = {"tokenizer": teacher.tokenizer, "teacher": teacher.transformer,
-             "generator": model.generator, "guidance": model.guidance}
-    parts = {name: module for name, module in parts.items() if module is not None}
+    networks = {"tokenizer": teacher.tokenizer, "teacher": teacher.transformer,
+                "generator": model.generator, "guidance": model.guidance}
+    parts = {name: module for name, module in networks.items() if module is not None}
     for name, module in parts.items():
-        write_tensors(folder / f"{name}.safetensors", module.state_dict(), dtype)
+        write_tensors(folder / weights(name), module.state_dict(), dtype)
     head = None
     if model.generator is not None:
         h = model.generator.head
         head = {"width": h.out.in_features, "depth": h.depth, "t_init": model.generator.t_init}
-    write_json(folder / "config.json", {
+    write_json(folder / CONFIG, {
         "format": FORMAT, "name": model.name, "family": model.family, "parts": list(parts),
         "class_names": model.class_names, "sampling": dataclasses.asdict(model.sampling),
-        "tokenizer": dataclasses.asdict(teacher.tokenizer.cfg),
-        "transformer": dataclasses.asdict(teacher.transformer.cfg), "head": head, **(extra or {}),
+        "tokenizer": _sizes(teacher.tokenizer),
+        "transformer": _sizes(teacher.transformer), "head": head, **(extra or {}),
     })
     write_manifest(folder)
+
+
+def _sizes(network: nn.Module) -> dict[str, Any]:
+    """The sizes of a tokenizer or transformer, see `Teacher`."""
+    return dataclasses.asdict(cast(Any, network.cfg))

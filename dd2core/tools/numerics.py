@@ -1,6 +1,7 @@
 """Numerics that must not be left to a backend's defaults: full precision, and nearest codes."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def full_precision(device: torch.device):
+def full_precision(device: torch.device) -> Iterator[None]:
     """Autocast and TF32 off: near a border between codes TF32 moves D by 0.4 (method §2)."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32

@@ -1,6 +1,8 @@
 """The LlamaGen teacher: tokenizer and transformer behind `Teacher`, KV cache written in place."""
 
 import copy
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor
 from dd2core.families.codebook import CodebookTeacher, Index
 from dd2core.families.llamagen.tokenizer import VQTokenizer
 from dd2core.families.llamagen.transformer import (
+    Block,
     LlamaGenBackbone,
     LlamaGenTransformer,
     run_block,
@@ -27,7 +30,7 @@ class KVCache:
         dtype = torch.get_autocast_dtype(kind) if auto else like.dtype
         shape = (2, labels.shape[0], cfg.heads, cfg.grid**2, cfg.width // cfg.heads)
         self.blocks = [(block.weights(), like.new_empty(shape, dtype=dtype))
-                       for block in model.blocks]
+                       for block in cast(Iterable[Block], model.blocks)]
         self.turn, self.table = turns(model.cos, model.sin), model.table().to(like.dtype)
         self.labels, self.length = labels, 0
 
@@ -36,6 +39,9 @@ class LlamaGenTeacher(CodebookTeacher):
     """Tokenizer and transformer behind the `Teacher` interface."""
 
     guidance_off = 1.0
+    tokenizer: VQTokenizer
+    transformer: LlamaGenTransformer
+    spans: list[tuple[int, int]]
 
     def __init__(self, tokenizer: VQTokenizer, transformer: LlamaGenTransformer):
         super().__init__()

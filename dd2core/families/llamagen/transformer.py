@@ -31,7 +31,7 @@ def rotary_2d(grid: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor,
     row = angle[:, None].expand(grid, grid, -1)
     col = angle[None].expand(grid, grid, -1)
     angle = torch.cat([row, col], -1).flatten(0, 1)  # (L, head_dim/2)
-    return tuple(F.pad(f, (0, 0, 1, 0)) for f in (angle.cos(), angle.sin()))
+    return F.pad(angle.cos(), (0, 0, 1, 0)), F.pad(angle.sin(), (0, 0, 1, 0))
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
@@ -114,13 +114,19 @@ class Block(nn.Module):
         """The parameters themselves, not copies."""
         return Weights(*(getattr(self, name).weight for name in Weights._fields))
 
-    def forward(self, x: Tensor, turn: Tensor, cache=None, start: int = 0) -> Tensor:
+    def forward(
+        self, x: Tensor, turn: Tensor, cache: Tensor | None = None, start: int = 0
+    ) -> Tensor:
         """See `run_block`."""
         return run_block(self.weights(), self.heads, x, turn, cache, start)
 
 
 class LlamaGenBackbone(Backbone):
     """Class token, token input, blocks and final norm: features h_i from q_<i (method §3)."""
+
+    codebook: Tensor  # (V, C)
+    cos: Tensor  # see `rotary_2d`
+    sin: Tensor
 
     def __init__(self, cfg: TransformerConfig, codebook: Tensor):
         super().__init__()
@@ -145,11 +151,11 @@ class LlamaGenBackbone(Backbone):
 
     def embed(self, prefix: Tensor) -> Tensor:
         """Tokens (B, n) or code-like vectors (B, n, C) → (B, n, D)."""
-        if prefix.is_floating_point():
-            return self.code_input(prefix)
-        if self.token_table is not None:
+        tokens = not prefix.is_floating_point()
+        if tokens and self.token_table is not None:
             return self.token_table(prefix)
-        return self.code_input(self.codebook[prefix])
+        assert self.code_input is not None, "vectors need `add_code_input` first"
+        return self.code_input(self.codebook[prefix] if tokens else prefix)
 
     def forward(self, prefix: Tensor, labels: Tensor) -> Tensor:
         """Features of all positions at once.
@@ -179,7 +185,7 @@ class LlamaGenBackbone(Backbone):
 
         Initialised by least squares from code vectors to the table; trained in GTS.
         """
-        if self.code_input is not None:
+        if self.code_input is not None or self.token_table is None:
             return
         self.code_input = nn.Linear(self.cfg.code_dim, self.width).to(self.codebook.device)
         if not self.codebook.is_meta:  # meta tensors have no values to fit
@@ -208,7 +214,7 @@ class LlamaGenTransformer(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=0.02)
-                if getattr(module, "bias", None) is not None:
+                if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.backbone.code_input is not None:  # C inputs of unit variance, few of them
             nn.init.normal_(self.backbone.code_input.weight, std=cfg.code_dim**-0.5)

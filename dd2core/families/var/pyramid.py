@@ -56,6 +56,10 @@ class Pyramid(nn.Module):
     and filled with weights is whole.
     """
 
+    weight: Tensor  # (convs·C, C, 3, 3), learned here, followed in a `FrozenPyramid`
+    bias: Tensor  # (convs·C,)
+    same: Tensor  # the identity as kernels, (convs·C, C, 3, 3)
+
     def __init__(
         self, patch_nums: tuple[int, ...], code_dim: int, convs: int = 4, ratio: float = 0.5
     ):
@@ -152,6 +156,9 @@ class FrozenPyramid(Pyramid):
         source (Pyramid): the tokenizer's.
     """
 
+    matrix: Tensor | None
+    offset: Tensor | None
+
     def __init__(self, source: Pyramid):
         super().__init__(source.patch_nums, source.width, source.convs, source.ratio)
         for name in ("weight", "bias"):
@@ -178,7 +185,7 @@ class FrozenPyramid(Pyramid):
 
     def inputs(self, vectors: Tensor) -> Tensor:
         """See `Pyramid.inputs`."""
-        if self.matrix is None:
+        if self.matrix is None or self.offset is None:
             return super().inputs(vectors)
         with full_precision(vectors.device):
             x = torch.addmm(self.offset, vectors.flatten(1), self.matrix)
@@ -187,6 +194,7 @@ class FrozenPyramid(Pyramid):
     def input_of(self, k: int, vectors: Tensor) -> Tensor:
         """Inputs (B, p_k², C) of scale k ≥ 1 from the vectors (B, start of k, C) before it; for a
         pyramid with a matrix."""
+        assert self.matrix is not None and self.offset is not None
         (first, last), skip, c = self.spans[k], self.spans[0][1], self.width
         part = slice((first - skip) * c, (last - skip) * c)
         with full_precision(vectors.device):

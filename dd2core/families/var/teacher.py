@@ -1,12 +1,14 @@
 """The VAR teacher: tokenizer and transformer behind `Teacher`, with a KV cache over scales."""
 
 import copy
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from dd2core.families.codebook import CodebookTeacher, Index
-from dd2core.families.var.block import modulate, run_block
+from dd2core.families.var.block import Block, modulate, run_block
 from dd2core.families.var.pyramid import scale_spans
 from dd2core.families.var.tokenizer import VARTokenizer
 from dd2core.families.var.transformer import VARBackbone, VARTransformer
@@ -24,8 +26,9 @@ class ScaleCache:
         dtype = torch.get_autocast_dtype(kind) if auto else like.dtype
         shape = (labels.shape[0], cfg.num_tokens, 2, cfg.heads, cfg.width // cfg.heads)
         c, condition = model.conditions(labels)
+        blocks = cast(Iterable[Block], model.blocks)
         self.blocks = [(block.weights(), block.modulate(condition),
-                        like.new_empty(shape, dtype=dtype)) for block in model.blocks]
+                        like.new_empty(shape, dtype=dtype)) for block in blocks]
         self.norm, self.first = model.norm_modulation(c), model.first(labels)
         self.places, self.kernels = model.places(), model.pyramid.kernels()
         self.f = like.new_zeros(labels.shape[0], cfg.patch_nums[-1] ** 2, cfg.code_dim)
@@ -36,6 +39,10 @@ class VARTeacher(CodebookTeacher):
     """Tokenizer and transformer behind the `Teacher` interface."""
 
     guidance_off = 0.0
+    tokenizer: VARTokenizer
+    transformer: VARTransformer
+    spans: list[tuple[int, int]]
+    strength: Tensor  # k/(K − 1) of each token, (L, 1)
 
     def __init__(self, tokenizer: VARTokenizer, transformer: VARTransformer):
         super().__init__()
@@ -48,7 +55,7 @@ class VARTeacher(CodebookTeacher):
         self.num_classes, self.num_tokens = cfg.num_classes, cfg.num_tokens
         self.spans = scale_spans(cfg.patch_nums)
         ratio = transformer.backbone.scale_of / max(1, len(self.spans) - 1)
-        self.register_buffer("strength", ratio[:, None], persistent=False)  # k/(K − 1), (L, 1)
+        self.register_buffer("strength", ratio[:, None], persistent=False)
         self.requires_grad_(False).eval()
 
     def logits(self, tokens: Tensor, labels: Tensor) -> Tensor:

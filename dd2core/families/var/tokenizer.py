@@ -1,7 +1,7 @@
 """The multi-scale residual VQ tokenizer of the VAR family: images ↔ maps of codes at K scales.
 
-Encoder and decoder are those of `dd2core.tokenizer`; in between stands the residual pyramid. The
-official tokenizer (VAR) is `VARTokenizerConfig()`; the tiny ones differ in numbers only.
+Encoder and decoder are those of `dd2core.families.blocks`; in between stands the residual pyramid.
+The official tokenizer (VAR) is `VARTokenizerConfig()`; the tiny ones differ in numbers only.
 """
 
 
@@ -90,8 +90,8 @@ class VARTokenizer(nn.Module):
             commitment loss ‖f − sg f̂_k‖², both scalar means over numbers and scales k.
         """
         f = self.feature_map(images)  # (B, p_K², C)
-        tokens, _, sums = self.search(f.detach())
-        sums = torch.stack(sums)  # (K, B, p_K², C)
+        tokens, _, after = self.search(f.detach())
+        sums = torch.stack(after)  # (K, B, p_K², C)
         codebook_loss = (sums - f.detach()).square().mean()
         commitment = (sums.detach() - f).square().mean()
         recon = self.decode_map(f + (sums[-1] - f).detach())  # straight-through

@@ -6,6 +6,8 @@ of the coarser ones comes through the tokenizer's residual pyramid, so noise can
 code vectors (method §3).
 """
 
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +36,10 @@ def scale_mask(patch_nums: tuple[int, ...]) -> Tensor:
 
 class VARBackbone(Backbone):
     """Pyramid, token input, blocks and class-conditioned norm: h_i from q_<i (method §3)."""
+
+    codes: Tensor  # (V, C), as the tokenizer stores them
+    scale_of: Tensor  # see `scale_of_tokens`
+    mask: Tensor  # see `scale_mask`
 
     def __init__(self, cfg: VARConfig, tokenizer: VARTokenizer):
         super().__init__()
@@ -128,9 +134,9 @@ class VARTransformer(nn.Module):
             nn.init.normal_(a, std=(3 * d) ** -0.5)
         nn.init.normal_(model.code_input.weight,
                         std=model.code_scale * self.cfg.code_dim**-0.5)
-        for block in model.blocks:
+        for block in cast(Iterable[Block], model.blocks):
             gates = block.modulation.bias.view(6, d) if block.modulation is not None \
-                else block.modulation_offset
+                else cast(nn.Parameter, block.modulation_offset)
             gates[:2] = 1.0
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
