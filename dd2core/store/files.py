@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ from dd2core.errors import DD2Error, some
 from dd2core.store.atomic import write_atomic
 from dd2core.store.names import MANIFEST
 
-__all__ = ["check_manifest", "fingerprint", "is_lfs_pointer", "load_strict", "read_json",
-           "read_tensors", "seal", "sha256", "write_atomic", "write_json", "write_manifest",
-           "write_tensors"]
+__all__ = ["check_manifest", "fingerprint", "is_lfs_pointer", "load_strict",
+           "read_json", "read_tensors", "seal", "sha256", "tensor_shapes", "write_atomic",
+           "write_json", "write_manifest", "write_tensors"]
 
 LFS_POINTER = "a Git-LFS pointer, not the file itself: run `git lfs pull` in its repository"
 SEAL = "dd2-sha256"  # entry of a safetensors file's metadata
@@ -159,6 +159,20 @@ def load_strict(module: nn.Module, tensors: dict[str, Tensor], what: str) -> Non
         a = a.to(own[name].dtype) if a.dtype == torch.float64 else a
         _check_finite(name, getattr(a, "_local_tensor", a), f"{what} is damaged")  # of a shard
     module.load_state_dict(tensors, strict=True)
+
+
+def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a safetensors file, which are not read.
+
+    Raises:
+        DD2Error: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as f:
+            return {name: tuple(f.get_slice(name).get_shape()) for name in f.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError):
+        read_tensors(path)  # says what is wrong
+        raise DD2Error(f"{path} cannot be read: copy it again.") from None
 
 
 def is_lfs_pointer(path: str | Path) -> bool:

@@ -1,5 +1,6 @@
 """Files: atomic, strict, checked; every way in which they can be wrong is one sentence."""
 
+import errno
 import itertools
 import json
 import os
@@ -55,11 +56,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(write, broken, tmp_
     before = path.read_bytes()
 
     def fail(*_):
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     monkeypatch.setattr(os, broken, fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DD2Error, match="disk full") as error:
         write(path, 2)
+    assert one_sentence(error)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == ["file"]
 
