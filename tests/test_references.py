@@ -169,9 +169,9 @@ def missing_files(text: str) -> list[str]:
 # The repository ------------------------------------------------------------------------------
 
 
-def test_the_method_has_sections_1_to_10_and_equations_1_to_7_in_order():
+def test_the_method_has_sections_1_to_10_and_its_equations_in_order():
     assert [int(n) for n in re.findall(r"^## (\d+)\. ", METHOD, re.M)] == list(range(1, 11))
-    assert list(EQUATIONS) == list(range(1, 8))
+    assert list(EQUATIONS) == list(range(1, 1 + max(7, len(EQUATIONS))))
 
 
 def test_every_reference_to_the_method_resolves():

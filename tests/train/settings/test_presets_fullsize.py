@@ -57,7 +57,7 @@ def test_presets_are_complete_and_say_that_they_are_untested(name):
     for stage in (cfg.gts, cfg.csd):
         assert stage.batch % cfg.processes == 0 and stage.bf16 and stage.chunk
     assert cfg.csd.start == "gts" and cfg.csd.average is None
-    assert cfg.gts.cfg == cfg.csd.cfg == cfg.sampling.cfg
+    assert cfg.gts.sampling == cfg.csd.sampling == cfg.sampling
     assert cfg.warm.steps == cfg.tune.steps == 0
     given = yaml.safe_load(text)
     assert {"lr", "steps", "batch"} <= given["gts"].keys() & given["csd"].keys()
