@@ -57,8 +57,9 @@ DAMAGED = [
     (without("fd"), "missing: fd"), (without("teacher_settings"), "missing: teacher_settings"),
     (named("x", precison=0.5, recal=1), "unknown: precison, recal"),
     (named("x", fd="1.0"), "fd='1.0'"), (named("x", n=10.5), r"n=10\.5"),
+    (without("method"), "missing: method"), (named("x", fd=True), "fd=True"),
     (named("x", n=True), "n=True"), (named("x", estimate=1), "estimate=1"),
-    (named("x", fd=float("nan")), "fd=nan"), (named("x", recall=1.5), r"recall=1\.5"),
+    (named("x", recall=1.5), r"recall=1\.5"),
     (named("x", accuracy=-0.1), r"accuracy=-0\.1"), (named("x", n=0), "n=0"),
     (named("x", passes=-1), "passes=-1"), (named("x", "speed"), "table=speed"),
     (named("x", teacher_settings={"cfg": 1.0, "topk": 3}), "teacher_settings: unknown: topk"),
@@ -77,6 +78,13 @@ def test_what_is_no_measurement_is_one_sentence(values, says, tmp_path):
         read(write(tmp_path, values))
     text = str(stopped.value)
     assert "x.json is no whole measurement (" in text and text.endswith("with train.evaluate.")
+
+
+def test_a_number_beyond_all_floats_is_refused(tmp_path):
+    path = write(tmp_path, named("x", fd=12345.0))
+    path.write_text(path.read_text().replace("12345.0", "1e999"))  # which JSON reads as infinite
+    with pytest.raises(DD2Error, match=r"x\.json is no whole measurement \(fd=inf\)"):
+        read(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\x00\xff"])
