@@ -9,16 +9,18 @@ import pytest
 import torch
 
 from dd2core.pipeline import load_pipeline
+from dd2core.results.collection import load_results
 from dd2core.results.tables import guidance_table, quality_table, tried_table
 from dd2core.store.folder import save_folder
 from tests.support import tiny
 from tests.support.inception import pictures, random_weights, use_tiny
+from tests.support.measurements import named, write
 from tests.support.train_helpers import PICTURES, cli, snapshot, split_pictures
 from tests.train.engine.test_distributed import torchrun
 from train.evaluate import SAMPLERS
 from train.measure import inception
 from train.measure.inception import features, load_inception
-from train.measure.sample import paint
+from train.measure.sample import batch_seed, sample_batch
 from train.measure.stream import balanced, batches, resized, to_npz
 from train.publish.card import card
 from train.settings.cli import PRESETS, load_config
@@ -97,7 +99,7 @@ def test_the_samples_are_the_pipelines_batch_by_batch(evaluate, words):
     cfg.evaluate.sampler, stored = "one_step", np.load(f"{images}.npy")
     pipe = load_pipeline(f"{cfg.out}/model", "cpu")
     for i, labels in enumerate(balanced(24, 3).split(7)):
-        x, _, _ = paint(pipe, cfg, labels, 3 + i)
+        x, _, _ = sample_batch(pipe, cfg, labels, batch_seed(3, i))
         assert np.array_equal(stored[7 * i : 7 * i + 7], x.permute(0, 2, 3, 1).numpy())
 
 
@@ -167,8 +169,8 @@ def test_grey_pictures_are_refused(tmp_path, monkeypatch):
 
 WORKER = """
 import runpy
-from tests.inception import use_tiny
-from train import inception
+from tests.support.inception import use_tiny
+from train.measure import inception
 inception.load_inception = use_tiny
 runpy.run_module("train.evaluate", run_name="__main__")
 """
@@ -201,28 +203,25 @@ def test_the_classifier_is_measured_in_one_process(words, monkeypatch):
 
 def test_tables_and_card_show_them(evaluate, words, tmp_path):
     np.savez(tmp_path / "stats.npz", mu=np.zeros(12), sigma=np.eye(12))
-    for tag, more in (("teacher-cfg2", ["sampler=teacher"]), ("one_step", []),
-                      ("try-stats", [f"reference={tmp_path / 'stats.npz'}"])):
+    for tag, more in (("preset", ["sampler=teacher"]), ("one_step", []),
+                      ("stats", [f"reference={tmp_path / 'stats.npz'}", "table=tried"])):
         r, *_ = evaluate(f"tag={tag}", *more)
-        target = tmp_path / "model" / "results" / f"{tag}.json"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(r))
+        write(tmp_path / "model", r)
     save_folder(tmp_path / "model", tiny.model(channels=3))
-    results = tmp_path / "model" / "results"
-    table = quality_table(results)
-    head, _, *rows = table.splitlines()
+    results = load_results(tmp_path / "model" / "results")
+    head, _, *rows = quality_table(results).splitlines()
     assert head.startswith("| sampler | passes | FID ↓ | IS ↑ |") and "accuracy" not in head
-    one = json.loads((results / "one_step.json").read_text())
+    one = json.loads((results.folder / "one_step.json").read_text())
+    assert rows[0].startswith("| AR teacher (guidance 2) | 16 | ")
     assert rows[1].startswith(f"| **DD2, one step** | 1 | {one['fd']:.2f} | ")
     assert f" {one['inception_score']:.1f} |" in rows[1] and len(rows) == 2
-    assert "| – |" in guidance_table(results) and "| – | – |" in tried_table(results)
+    assert "| – |" in guidance_table(results)
+    assert "| stats |" in tried_table(results) and "| – | – |" in tried_table(results)
     text = card(load_config(["preset=tiny"]), tmp_path / "model")
     assert "Inception's features (torch-fidelity), against 60 pictures of pictures; statis" in text
     assert "classifier.safetensors" not in text
-    old = {**one, "accuracy": 0.5}
-    del old["inception_score"]
-    (results / "parallel.json").write_text(json.dumps(old))
-    head, _, *rows = quality_table(results).splitlines()
+    write(tmp_path / "model", named("parallel", accuracy=0.5, sampler="parallel"))
+    head, _, *rows = quality_table(load_results(results.folder)).splitlines()
     assert "| FD ↓ | IS ↑ |" in head and "| accuracy ↑ |" in head
     assert "| – |" in rows[0] and "| 0.500 |" in rows[-1]
     assert "classifier.safetensors" in card(load_config(["preset=tiny"]), tmp_path / "model")
@@ -235,10 +234,10 @@ OFFICIAL = sorted(p.stem for p in PRESETS.glob("*.yaml")
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_presets_of_imagenet_are_measured_so(name):
     cfg = load_config([f"preset={name}"])
-    o, s = cfg.evaluate, cfg.sampling
+    o = cfg.evaluate
     assert (o.features, o.n, "evaluate" in cfg.skip) == ("inception", 50_000, True)
     assert (o.resize or cfg.image_size) == 256
-    assert (o.top_k, o.top_p) == (s.top_k, s.top_p) and o.cfg is None
+    assert [o.cfg, o.temperature, o.top_k, o.top_p] == [None] * 4  # the model's own
 
 
 def test_an_npz_half_written_is_not_left(tmp_path, monkeypatch):
