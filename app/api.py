@@ -164,7 +164,7 @@ def both(samplers: Samplers, request: Request) -> Iterator[tuple[Run, Run | None
 def about(samplers: Samplers, request: Request) -> dict[str, Any]:
     """What was asked for, and the machine."""
     asked = {"seed": request.seed, "count": request.count, "classes": request.names}
-    return asked | {"settings": request.settings} | machine(samplers.pipe)
+    return asked | {"settings": request.sampling.keywords()} | machine(samplers.pipe)
 
 
 @contextmanager

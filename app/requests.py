@@ -10,6 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from dd2core.sampling import Sampling
+
 ALL_CLASSES = "All classes"
 MAX_IMAGES = 64  # per request
 MAX_FRAMES = 48  # of a morph
@@ -24,10 +26,11 @@ class Request:
     labels: list[int]  # one class number per image
     names: list[str]  # one class name per image
     seed: int  # in [0, MAX_SEED]
-    settings: dict[str, float]  # cfg, temperature, top_k, top_p of the teacher
+    sampling: Sampling  # of the teacher
 
     @property
     def count(self) -> int:
+        """How many images."""
         return len(self.labels)
 
 
@@ -51,17 +54,17 @@ def read_request(
     count = whole("The number of images", count, 1, MAX_IMAGES)
     labels = _labels(pipe.class_names, class_name, count)
     preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
-    settings = {
-        "cfg": number("Guidance", _or(cfg, preset.cfg), 0.0, 20.0),
-        "temperature": number("The temperature", _or(temperature, preset.temperature), 0.05, 5.0),
-        "top_k": whole("Top-k", _or(top_k, preset.top_k), 0, codes),
-        "top_p": number("Top-p", _or(top_p, preset.top_p), 0.01, 1.0),
-    }
+    sampling = Sampling(
+        cfg=number("Guidance", _or(cfg, preset.cfg), 0.0, 20.0),
+        temperature=number("The temperature", _or(temperature, preset.temperature), 0.05, 5.0),
+        top_k=whole("Top-k", _or(top_k, preset.top_k), 0, codes),
+        top_p=number("Top-p", _or(top_p, preset.top_p), 0.01, 1.0),
+    )
     return Request(
         labels=labels,
         names=[pipe.class_names[label] for label in labels],
         seed=read_seed("The seed", seed),
-        settings=settings,
+        sampling=sampling,
     )
 
 

@@ -41,10 +41,12 @@ class Run:
 
     @property
     def seconds(self) -> float:
+        """Of model and decoder, without what lies between."""
         return self.model_seconds + self.decode_seconds
 
     @property
     def done(self) -> bool:
+        """Whether no step is left."""
         return self.step == self.steps
 
     def numbers(self) -> dict[str, float | int | bool]:
@@ -98,7 +100,8 @@ class Samplers:
     def _teacher(self, request: Request, frames: int = FRAMES) -> Iterator[Run]:
         """The teacher as it paints, in about `frames` parts; the last is the finished one."""
         every = -(-self.pipe.teacher.num_steps // frames)
-        setup = {"labels": request.labels, "seed": request.seed, **request.settings}
+        setup = {"labels": request.labels, "seed": request.seed,
+                 **request.sampling.keywords()}
         parts, start = self.pipe.stream_teacher(every=every, **setup), None
         while part := _next(parts):
             if start is None:  # the pipeline warms up before its first part: count from there
@@ -120,7 +123,7 @@ class Samplers:
         with turn(live=True):
             since = time.perf_counter()
             sample = self.pipe.refine(
-                request.labels, seed=request.seed, start=start, **request.settings
+                request.labels, seed=request.seed, start=start, **request.sampling.keywords(),
             )
             return _run(sample, sample.passes, sample.passes, time.perf_counter() - since)
 

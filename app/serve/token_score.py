@@ -41,8 +41,7 @@ def examine(pipe: Any, label: int, seed: int, place: int, time: float) -> Token:
     with turn(live=True):
         sample = pipe.sample_one_step([label], seed=seed)
         tokens, y = sample.tokens, torch.tensor([label], device=pipe.device)
-        s = pipe.sampling
-        log_p = teacher.log_probs(tokens, y, s.cfg, s.temperature, s.top_k, s.top_p)[0, place]
+        log_p = teacher.score(tokens, y, pipe.sampling).log_p[0, place]  # (V,)
         x_0, eps = teacher.codebook[tokens[0, place]], pipe.latents(1, seed + 1)[0, place]  # (C,)
         times = torch.cat([torch.linspace(0.02, 0.98, TIMES), torch.tensor([time])])
         t = times.to(pipe.device)[:, None]  # (N + 1, 1)

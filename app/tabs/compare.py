@@ -260,8 +260,8 @@ def _labels(pipe: Any) -> list[list[str]]:
 
 
 def _address(pipe: Any, model: Any, name: Any, request: Request) -> str:
-    preset = {key: getattr(pipe.sampling, key) for key in SETTINGS}
-    changed = {k: f"{v:g}" for k, v in request.settings.items() if v != preset[k]}
+    preset = pipe.sampling.keywords()
+    changed = {k: f"{v:g}" for k, v in request.sampling.keywords().items() if v != preset[k]}
     count = None if request.count == FIRST_COUNT else request.count
     return address(
         "compare", model or pipe.name, class_=name, count=count, seed=request.seed, **changed

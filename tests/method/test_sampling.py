@@ -1,11 +1,13 @@
 """From logits to tokens: filters, inversion of the CDF, seeds (method §10)."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from dd2core.errors import DD2Error
 from dd2core.noise import gaussians, uniforms
-from dd2core.sampling import filter_logits, invert_cdf
+from dd2core.sampling import Sampling, filter_logits, invert_cdf
 
 V = 12
 
@@ -147,3 +149,41 @@ def test_tokens_and_latents_of_one_seed_are_unrelated():
     for column in (from_eps, from_eps.flip(-1)):
         correlation = 12 * ((u - 0.5) * (column - 0.5)).mean(-1)
         assert correlation.abs().max() < 5 / 4000**0.5
+
+
+# The settings as one object -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [
+    {"cfg": float("nan")}, {"cfg": "2"}, {"cfg": True}, {"temperature": 0}, {"temperature": -1},
+    {"temperature": float("inf")}, {"top_k": -1}, {"top_k": 2.5}, {"top_k": True}, {"top_p": 0},
+    {"top_p": 1.1}, {"top_p": None},
+], ids=str)
+def test_sampling_refuses_a_setting_out_of_its_range_when_it_is_made(given):
+    with pytest.raises(DD2Error, match=next(iter(given))):
+        Sampling(**given)
+
+
+def test_sampling_is_frozen_and_equal_by_value():
+    s = Sampling(2, 1, 5.0, 1)
+    assert s == Sampling(2.0, 1.0, 5, 1.0) and isinstance(s.top_k, int)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        s.cfg = 3.0
+
+
+def test_override_keeps_what_is_not_given_and_checks_what_is():
+    s = Sampling(2.0, 0.9, 5, 0.8)
+    assert s.override() == s.override(cfg=None, top_k=None) == s
+    assert s.override(cfg=0, top_k=0) == Sampling(0.0, 0.9, 0, 0.8)
+    with pytest.raises(DD2Error, match="top_p"):
+        s.override(top_p=2)
+
+
+def test_sampling_filters_as_its_numbers_say():
+    logits = torch.randn(6, 20)
+    expected = filter_logits(logits, 0.7, 9, 0.8)
+    assert torch.equal(Sampling(3.0, 0.7, 9, 0.8).filter(logits), expected)
+    assert not Sampling(3.0).filters and Sampling(top_k=3).filters
+    assert Sampling(top_p=0.9).filters and Sampling(temperature=0.9).filters
+    assert Sampling(3.0, 0.7, 9, 0.8).unfiltered() == Sampling(3.0)
+    assert Sampling(**Sampling(3.0, 0.7, 9, 0.8).keywords()) == Sampling(3.0, 0.7, 9, 0.8)

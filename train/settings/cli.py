@@ -13,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dd2core.errors import DD2Error
-from train.settings.schema import Config, Stage
+from train.settings.ranges import check_ranges
+from train.settings.schema import Config
 from train.settings.words import parse, put, refuse_unquoted
 
+SCORED = ("gts", "csd", "tune", "warm", "dd1")  # stages whose score or pairs have a `sampling`
 PRESETS = Path(__file__).parents[1] / "presets"
 
 
@@ -73,12 +75,22 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
                  for k, v in words.items()}
     try:
         given, strings = parse(Config, words)
-        merged = OmegaConf.merge(schema, _read(find_preset(preset)), given)
+        found = _read(find_preset(preset))
+        merged = _with_sampling(OmegaConf.merge(schema, found, given), found, given)
         return _checked(put(OmegaConf.to_object(merged), strings))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         key = getattr(error, "full_key", None) or ", ".join(words)
         raise DD2Error(f"Setting {key}: {first} (train/settings/schema.py lists all).") from None
+
+
+def _with_sampling(merged: DictConfig, *given: DictConfig) -> DictConfig:
+    """A stage's own `sampling` starts from the preset's: `csd.sampling.cfg=2` keeps its top-k."""
+    for stage in SCORED:
+        own = [OmegaConf.select(part, f"{stage}.sampling") for part in given]
+        parts = [part for part in own if part is not None]
+        merged[stage].sampling = OmegaConf.merge(merged.sampling, *parts)
+    return merged
 
 
 def _read(path: Path) -> DictConfig:
@@ -94,18 +106,7 @@ def _read(path: Path) -> DictConfig:
 
 def _checked(cfg: Config) -> Config:
     """`cfg`, if its numbers are possible."""
-    for name, stage in vars(cfg).items():
-        for key in ("steps", "batch", "save_every", "log_every", "revive_every", "pair_batch"):
-            if name in ("tune", "warm") and key == "steps":
-                continue
-            if isinstance(stage, Stage) and getattr(stage, key, 1) < 1:
-                raise DD2Error(f"{name}.{key}={getattr(stage, key)} must be at least 1.")
-    for stage in (cfg.gts, cfg.csd, cfg.tune, cfg.warm, cfg.dd1):
-        stage.sampling = stage.sampling or cfg.sampling
-    if cfg.threads is not None and cfg.threads < 1:
-        raise DD2Error(f"threads={cfg.threads} must be at least 1.")
-    if not 0 <= cfg.seed < 2**31:
-        raise DD2Error(f"seed={cfg.seed} must be a whole number from 0 to 2^31 - 1.")
+    check_ranges(cfg)
     t = cfg.tokenizer
     if len(t.mult) != len(t.res_blocks):
         raise DD2Error(f"tokenizer.mult={t.mult} and tokenizer.res_blocks={t.res_blocks} must "

@@ -140,10 +140,10 @@ class Evaluate:
     sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
     n: int = 10_000  # images; fewer is called an estimate
     batch: int = 256  # images per pass
-    cfg: float | None = None  # teacher's guidance; None is the model's own, as with the next three
-    temperature: float | None = None  # teacher's
-    top_k: int | None = None  # teacher's; 0 is all codes
-    top_p: float | None = None  # teacher's; 1 is all codes
+    cfg: float | None = None  # teacher's guidance; None is the model's
+    temperature: float | None = None  # teacher's; None is the model's
+    top_k: int | None = None  # teacher's; 0 is all codes; None is the model's
+    top_p: float | None = None  # teacher's; 1 is all codes; None is the model's
     start: int = 0  # refine: first step that the teacher re-samples
     seed: int = 0  # of the samples
     tag: str | None = None  # name of the result files; None is the sampler's
@@ -188,6 +188,7 @@ class Config:
     processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
     shard: bool = False  # divide weights, moments and averages among the processes (FSDP2)
     out: str | None = None  # folder of the run; None is runs/NAME
+    resume: str = "same"  # same: refuse a run of other settings, data or weights; anyway: go on
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
     export_hub: str | None = None  # hub id (owner/name) that train.export also uploads to; None: no
     export_license: str = "mit"  # of the weights, in the model card; your data may ask for another

@@ -39,7 +39,7 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
 def parse(settings: type, words: dict[str, str]) -> tuple[DictConfig, dict[str, str]]:
     """What the words say, to be merged into the settings, and the strings for `put` afterwards.
 
-    Strings do not pass through OmegaConf, to which `${x}` and `???` would mean something.
+    `${x}` and `???` do not pass through OmegaConf, to which they would mean something.
 
     Args:
         settings (type): the dataclass of all settings.
@@ -51,8 +51,10 @@ def parse(settings: type, words: dict[str, str]) -> tuple[DictConfig, dict[str, 
         if optional and text in (NULL if kind is str else YAML_NULL):
             OmegaConf.update(given, key, None)
         elif kind is str:
-            strings[key] = text
-            OmegaConf.update(given, key, "")  # keeps the place
+            special = "${" in text or text == "???"
+            if special:
+                strings[key] = text
+            OmegaConf.update(given, key, "" if special else text)  # "" keeps the place
         elif kind in (int, float, bool):
             OmegaConf.update(given, key, text)
         else:

@@ -6,7 +6,9 @@ import inspect
 import pytest
 import yaml
 
+from dd2core import csd, gts, losses, sampling
 from dd2core.errors import DD2Error
+from dd2core.sampling import Sampling
 from tests.support.train_helpers import cli
 from train.engine.run_folder import run_folder
 from train.settings import schema as config
@@ -93,7 +95,7 @@ def test_a_preset_that_is_no_settings_file_is_one_sentence(tmp_path, text):
 def test_bare_keys_reach_their_section_and_no_other():
     cfg = load_config(["preset=tiny", "n=100", "sampler=teacher", "cfg=2.5"], "evaluate")
     assert (cfg.evaluate.n, cfg.evaluate.sampler, cfg.evaluate.cfg) == (100, "teacher", 2.5)
-    assert cfg.csd.cfg == Config().csd.cfg
+    assert cfg.csd.sampling == cfg.sampling and cfg.sampling.cfg != 2.5
     # `seed` exists at the top as well: to a command that does not train, the bare word is its own.
     assert load_config(["seed=5"], "evaluate").evaluate.seed == 5
     assert "n" in refused("n=100")
@@ -117,11 +119,17 @@ def test_main_prints_one_sentence_and_exits_with_1(monkeypatch):
 
 
 def fields() -> list[tuple[str, str, str]]:
-    """(class and field, annotation, last source line) of every setting of the schema."""
-    source = inspect.getsource(config)
-    lines, out = source.splitlines(), []
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef):
+    """(class and field, annotation, last source line) of every setting of the schema, and of the
+    trainers' options that its stages inherit."""
+    out = []
+    for module in (config, csd, gts, losses, sampling):
+        source = inspect.getsource(module)
+        lines = source.splitlines()
+        for node in ast.parse(source).body:
+            is_setting = isinstance(node, ast.ClassDef) and (
+                module is config or node.name.endswith("Options") or node.name == "Sampling")
+            if not is_setting:
+                continue
             assert ast.get_docstring(node), f"{node.name} has no docstring"
             out += [(f"{node.name}.{f.target.id}", ast.unparse(f.annotation),
                      lines[f.end_lineno - 1]) for f in node.body if isinstance(f, ast.AnnAssign)]
@@ -130,7 +138,8 @@ def fields() -> list[tuple[str, str, str]]:
 
 def test_every_setting_says_what_it_is():
     found = {name: (kind, line) for name, kind, line in fields()}
-    assert {"Stage.steps", "CSDStage.alpha", "Config.device"} <= found.keys()
+    some = {"Stage.steps", "CSDLossOptions.alpha", "ScoreOptions.times", "Sampling.top_k"}
+    assert some <= found.keys()
     sections = {name for name, (kind, _) in found.items() if hasattr(config, kind)}
     assert {"Config.teacher", "Config.evaluate"} <= sections
     for name in found.keys() - sections:
@@ -138,3 +147,48 @@ def test_every_setting_says_what_it_is():
         comment = line.partition("  # ")[2]
         assert comment, f"{name} has no comment at the end of its line"
         assert "None" not in kind or "None" in comment, f"{name}: say what None means"
+
+
+SCORED = ("gts", "csd", "tune", "warm", "dd1")
+
+
+def test_the_score_of_training_is_under_the_presets_sampling(tmp_path):
+    """Training distils the teacher that is sampled: guidance and filters alike."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("sampling: {cfg: 2.5, temperature: 0.9, top_k: 7, top_p: 0.8}\n")
+    cfg = load_config([f"preset={path}"])
+    assert cfg.sampling == Sampling(2.5, 0.9, 7, 0.8)
+    assert all(getattr(cfg, stage).sampling == cfg.sampling for stage in SCORED)
+
+
+@pytest.mark.parametrize("stage", SCORED)
+def test_a_stages_own_sampling_starts_from_the_presets(stage, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("sampling: {cfg: 2.5, top_k: 7}\n" f"{stage}: {{sampling: {{top_p: 0.5}}}}\n")
+    cfg = load_config([f"preset={path}", f"{stage}.sampling.cfg=3", "sampling.temperature=0.7"])
+    assert getattr(cfg, stage).sampling == Sampling(3.0, 0.7, 7, 0.5)
+    assert cfg.sampling == Sampling(2.5, 0.7, 7, 1.0)
+    others = [getattr(cfg, name).sampling for name in SCORED if name != stage]
+    assert others == [cfg.sampling] * 4
+
+
+@pytest.mark.parametrize("word, said", [
+    ("csd.form=kl", "form=kl is unknown: use sid or dmd"),
+    ("tune.form=", "form= is unknown"),
+    ("csd.start=dd1", "start=dd1 is unknown: use gts, warm, csd"),
+    ("csd.pair_share=1.5", "pair_share=1.5 must lie in"),
+    ("sampling.top_p=0", "top_p=0.0 must lie in"),
+    ("gts.sampling.top_k=-1", "top_k=-1 must be a whole number"),
+    ("sampling.temperature=0", "temperature=0.0 must be a positive number"),
+    ("sampling.cfg=nan", "must be a finite number"),
+])
+def test_an_impossible_choice_is_refused_when_settings_are_read(word, said):
+    assert said in refused(word)
+
+
+@pytest.mark.parametrize("word", ["csd.form=sid", "csd.start=warm", "family=var"])
+def test_a_choice_in_words_arrives(word):
+    key, _, value = word.partition("=")
+    *sections, name = key.split(".")
+    cfg = load_config([word])
+    assert getattr(getattr(cfg, sections[0]) if sections else cfg, name) == value

@@ -1,0 +1,137 @@
+"""What the jobs of gts, csd and dd1 make of their settings, step by step, on tiny networks."""
+
+import pytest
+import torch
+
+from dd2core import baselines
+from dd2core.families.codebook import CodebookScore
+from dd2core.losses import csd_loss, csd_loss_sid
+from dd2core.sampling import Sampling
+from tests.support import tiny
+from tests.support.train_helpers import config
+from train import csd as csd_stage
+from train import gts as gts_stage
+from train.csd import CSDJob
+from train.data.tokens import TokenData
+from train.engine import optim
+from train.gts import GTSJob
+
+WORDS = ("csd.batch=6", "gts.batch=6", "csd.steps=10", "gts.steps=10", "csd.warmup=1",
+         "csd.start=gts", "csd.pair_share=0", "csd.guidance_first=0",
+         "csd.lr=0.001", "csd.lr_guidance=0.005")
+
+
+@pytest.fixture
+def data():
+    tokens, labels = torch.randint(32, (30, 16)), torch.arange(30) % 3
+    return TokenData(tokens, labels, tokens[:6], labels[:6])
+
+
+@pytest.fixture
+def job(data, monkeypatch):
+    """Makes the job of the stage csd on a tiny teacher, with random networks in place of files."""
+    teacher = tiny.teacher()
+    monkeypatch.setattr(csd_stage, "load_score_model",
+                        lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
+    return lambda *words: CSDJob(config(*WORDS, *words), teacher, data, config(*WORDS, *words).csd)
+
+
+def weights(module) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def moved(module, before) -> bool:
+    return any(not torch.equal(a, b) for a, b in zip(module.parameters(), before, strict=True))
+
+
+def test_the_generator_stands_still_while_guidance_first_lasts(job):
+    j, stands = job("csd.guidance_first=2"), []
+    for i in range(4):
+        before, other = weights(j.trainer.generator), weights(j.trainer.guidance)
+        j.step(i)
+        stands.append(not moved(j.trainer.generator, before))
+        assert moved(j.trainer.guidance, other)
+    assert stands == [True, True, False, False]
+
+
+@pytest.mark.parametrize("i", [0, 3, 9])
+def test_each_network_has_its_own_learning_rate(job, i):
+    j = job("csd.lr_final=0.1")
+    j.step(i)
+    share = optim.schedule(i, j.opts)
+    for network, lr in ((j.trainer.generator, 0.001), (j.trainer.guidance, 0.005)):
+        groups = j.trainer.optimizers[network].param_groups
+        assert {g["lr"] for g in groups} == {lr * share}
+
+
+def test_labels_and_latents_of_a_step_follow_its_number(job, monkeypatch):
+    j, seen = job(), []
+    monkeypatch.setattr(j.trainer, "step", lambda eps, labels: seen.append((eps, labels)) or {})
+    for i, seed in ((0, 0), (1, 0), (0, 0)):
+        torch.manual_seed(seed)
+        j.step(i)
+    assert torch.equal(seen[0][1], seen[2][1]) and not torch.equal(seen[0][1], seen[1][1])
+    assert torch.equal(seen[0][0], seen[2][0])
+
+
+def test_every_other_step_of_gts_gives_the_prefix_as_vectors(data, monkeypatch):
+    teacher = tiny.teacher("table")
+    monkeypatch.setattr(gts_stage, "new_score_model",
+                        lambda cfg, teacher, bf16: tiny.score_model(teacher, 1))
+    j = GTSJob(config(*WORDS, "gts.lr=0.01", "gts.warmup=1"), teacher, data)
+    table, vectors = j.model.backbone.token_table, j.model.backbone.code_input
+    for i in range(4):
+        before = weights(table), weights(vectors)
+        j.step(i)
+        assert (moved(table, before[0]), moved(vectors, before[1])) == ((True, False), (False, True)
+                                                                        )[i % 2]
+
+
+@pytest.mark.parametrize("alpha, omega_min", [(1.0, 0.05), (0.5, 0.05), (1.0, 3.0)])
+def test_alpha_and_omega_min_of_the_settings_reach_the_loss(job, alpha, omega_min):
+    j = job("csd.form=sid", f"csd.alpha={alpha}", f"csd.omega_min={omega_min}")
+    o = j.trainer.o
+    assert (o.form, o.alpha, o.omega_min) == ("sid", alpha, omega_min)
+    x, eps = torch.randn(2, 3, 4), torch.randn(1, 2, 3, 4)
+    t = torch.rand(1, 2, 3, 1)
+    problem = (lambda a, t: 0.5 * a, lambda a, t: 0.2 * a + 0.1, x, eps, t)
+    assert torch.equal(csd_loss(*problem, o), csd_loss_sid(*problem, alpha, omega_min))
+    assert len({csd_loss_sid(*problem, a, w).item()
+                for a, w in ((1.0, 0.05), (0.5, 0.05), (1.0, 3.0))}) == 3
+
+
+def test_pairs_in_csd_are_regressed_as_in_the_stage_warm(job):
+    o = job("warm.sharpness=2.5", "warm.latent_weight=0.3").trainer.o
+    assert (o.pair_sharpness, o.pair_latent_weight) == (2.5, 0.3)
+
+
+@pytest.mark.parametrize("words, sampling", [
+    ((), Sampling(1.5)), (("sampling.top_k=5", "sampling.cfg=2"), Sampling(2.0, top_k=5)),
+    (("csd.sampling.top_p=0.7",), Sampling(1.5, top_p=0.7))])
+def test_the_teacher_is_scored_under_the_settings_sampling(job, monkeypatch, words, sampling):
+    j, seen = job(*words), []
+    score = j.teacher.score
+    monkeypatch.setattr(j.teacher, "score", lambda *a: seen.append(a[2]) or score(*a))
+    numbers = j.step(0)
+    assert seen == [sampling] and 0 < numbers["nll"] < 100  # finite whatever top-k excludes
+
+
+def test_the_nll_that_is_logged_is_without_the_filters():
+    teacher, labels = tiny.teacher(), torch.tensor([0, 1])
+    tokens = torch.randint(32, (2, 16))
+    plain = teacher.score(tokens, labels, Sampling(2.0)).statistics()["nll"]
+    few = teacher.score(tokens, labels, Sampling(2.0, 0.5, 3, 0.6))
+    assert isinstance(few, CodebookScore) and few.log_p.isinf().any()
+    torch.testing.assert_close(few.statistics()["nll"], plain)
+    log_p = teacher.log_probs(tokens, labels, cfg=2.0)
+    torch.testing.assert_close(plain, -log_p.gather(-1, tokens[..., None]).mean())
+
+
+def test_the_flow_of_dd1_runs_from_1_to_its_end_in_even_steps(monkeypatch):
+    times = []
+    mean = baselines.posterior_mean
+    monkeypatch.setattr(baselines, "posterior_mean", lambda x, t, *a: times.append(
+        t.flatten()[0].item()) or mean(x, t, *a))
+    baselines.flow_to_token(torch.randn(5, 7).log_softmax(-1), torch.randn(5, 2),
+                            torch.randn(7, 2), euler_steps=16)
+    assert times == pytest.approx([1 - 0.97 * k / 16 for k in range(17)], abs=1e-6)
