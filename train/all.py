@@ -1,38 +1,43 @@
 """Every stage of a preset, in order: `python -m train.all preset=fashion-llamagen`.
 
 Each stage runs in a process of its own and resumes where it stopped, so the same command again
-carries on; a finished stage costs seconds. `skip=evaluate` leaves stages out, and so does `base=…`
-those that the base brings: tokenizer, teacher and, if it has one, classifier. `processes=N` trains
-teacher, score network and generator in N processes (torchrun), one per GPU; two processes of one
-thread also train a small model faster on two CPU cores than one process of two threads.
+carries on; a finished stage costs seconds. The model folder is exported, measured, and exported
+again with what was measured. `skip=evaluate` leaves stages out, and so does `base=…` those that the
+base brings: tokenizer, teacher and, if it has one, classifier. `processes=N` trains teacher, score
+network and generator in N processes (torchrun), one per GPU; two processes of one thread also train
+a small model faster on two CPU cores than one process of two threads. SIGTERM and SIGINT are passed
+on to the stage, which saves and ends.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
 
 from dd2core.errors import DD2Error
 from train.engine import base
-from train.engine.run_folder import run_folder
+from train.engine.paths import run_folder
 from train.settings.cli import main
 from train.settings.schema import Config
+from train.settings.stages import ALL, PARALLEL, TRAINED
 
-STAGES = (
-    "tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune", "export", "evaluate")
-PARALLEL = ("teacher", "gts", "warm", "csd", "tune")  # stages that torchrun may start
 SAMPLERS = ("tokenizer", "teacher", "one_step")
+PASSED_ON = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP")
+             if hasattr(signal, name)]
 
 
-def commands(words: list[str]) -> list[list[str]]:
-    """The command lines of all stages, given the words of this one."""
-    out = []
-    for stage in STAGES:
-        if stage == "evaluate":
-            out += [["evaluate", *words, f"evaluate.sampler={name}"] for name in SAMPLERS]
-        else:
-            out.append([stage, *words])
-    return out
+def commands(words: list[str], skip: set[str]) -> list[list[str]]:
+    """The command lines of all stages but `skip`, given the words of this one."""
+    out = [[stage, *words] for stage in TRAINED if stage not in skip]
+    measured = [["evaluate", *words, f"evaluate.sampler={name}"] for name in SAMPLERS]
+    if "evaluate" in skip:
+        measured = []
+    if "export" in skip:
+        return out + measured
+    if measured:
+        out.append(["export", *words, "export_hub=null"])  # only the second is uploaded
+    return [*out, *measured, ["export", *words]]
 
 
 def launcher(stage: str, processes: int) -> tuple[list[str], dict[str, str]]:
@@ -61,20 +66,48 @@ def brought(cfg: Config) -> set[str]:
 def run(cfg: Config) -> None:
     """Run the stages one after the other; stops at the first that fails."""
     skip = set(cfg.skip.split(",")) if cfg.skip else set()
-    if skip - set(STAGES):
-        raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(STAGES)}.")
-    skip |= brought(cfg)
+    if skip - set(ALL):
+        raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(ALL)}.")
+    skip |= brought(cfg) | ({"export", "evaluate"} if cfg.dry_run else set())
     start = time.perf_counter()
-    for stage, *args in commands(sys.argv[1:]):
-        if stage in skip or (cfg.dry_run and stage in ("export", "evaluate")):
-            continue
+    for stage, *args in commands(sys.argv[1:], skip):
         since = time.perf_counter()
         words, environment = launcher(stage, 1 if cfg.dry_run else cfg.processes)
-        code = subprocess.run([*words, *args], env=environment).returncode
+        code = call([*words, *args], environment)
         if code:
             sys.exit(code)
         print(f"all: {stage} took {(time.perf_counter() - since) / 60:.1f} min", flush=True)
     print(f"all: {(time.perf_counter() - start) / 60:.1f} min, results in {run_folder(cfg)}")
+
+
+def call(command: list[str], environment: dict[str, str]) -> int:
+    """Run a stage to its end; its exit status, or 128 and the signal that ended it or this.
+
+    It has a process group of its own, so that a Ctrl-C reaches it once: through this process.
+    """
+    came: list[int] = []
+    own_group = {"process_group": 0} if os.name == "posix" else {}
+    # Before the stage starts, so that no signal comes between; it is passed on as soon as it runs.
+    before = {s: signal.signal(s, lambda number, _: _pass_on(number, came, stage))
+              for s in PASSED_ON}
+    stage: list[subprocess.Popen] = []
+    try:
+        stage.append(subprocess.Popen(command, env=environment, **own_group))
+        for number in came:
+            stage[0].send_signal(number)
+        code = stage[0].wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        return 128 + came[0]
+    return 128 - code if code < 0 else code
+
+
+def _pass_on(number: int, came: list[int], stage: list[subprocess.Popen]) -> None:
+    came.append(number)
+    for process in stage:
+        process.send_signal(number)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ from dd2core.errors import DD2Error
 from dd2core.noise import gaussians, uniforms
 from dd2core.pipeline import Pipeline, check_count, load_pipeline
 from dd2core.store.files import write_json
+from dd2core.store.names import BENCHMARK
 from dd2core.tools.images import to_uint8
 from train.engine import loop
-from train.engine.run_folder import run_folder
+from train.engine.paths import run_folder
 from train.evaluate import model_folder
 from train.measure.flops import count_flops
 from train.measure.timing import Samplers, fastest_threads, row
@@ -48,7 +49,8 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
         return teacher.quantise(generator.generate(eps, labels))
 
     def refine(start: int) -> Tensor:
-        for tokens, _ in teacher.steps(labels, **settings, prefix=one_step(), start=start):
+        tokens = prefix = one_step()  # a start at the last step leaves them as they are
+        for tokens, _ in teacher.steps(labels, **settings, prefix=prefix, start=start):
             pass
         return tokens
 
@@ -145,7 +147,7 @@ def run(cfg: Config) -> None:
     result = benchmark(load_pipeline(str(folder), str(device)), o, cfg.seed)
     print(table(result))
     if not cfg.dry_run:
-        write_json(run_folder(cfg) / "benchmark.json", result)
+        write_json(run_folder(cfg) / BENCHMARK, result)
 
 
 if __name__ == "__main__":

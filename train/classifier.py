@@ -3,12 +3,15 @@
 It only measures: nothing that is trained for sampling ever sees it.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dd2core.ema import EMA
 from dd2core.store.files import write_json, write_tensors
+from dd2core.store.names import CLASSIFIER, RESULT, weights
 from dd2core.tools.images import to_float
 from train.data.batches import batch_indices
 from train.data.fashion import Data
@@ -48,6 +51,14 @@ class ClassifierJob:
         right = (logits.argmax(-1) == labels).float().mean().item()
         return {"loss": loss.item(), "accuracy": right}
 
+    def finish(self, folder: Path) -> None:
+        """Measure and write the average of the classifier."""
+        best, images = self.ema.module.eval(), self.data.test_images
+        score = accuracy(best, images, self.data.test_labels, self.device)
+        write_tensors(folder / weights(CLASSIFIER), best.state_dict(), torch.float16)
+        write_json(folder / RESULT, {"test_accuracy": score, "n": len(images)})
+        print(f"classifier: accuracy {score:.4f}, N = {len(images)} test images")
+
 
 @torch.no_grad()
 def accuracy(model: Classifier, images: Tensor, labels: Tensor, device: torch.device) -> float:
@@ -63,15 +74,7 @@ def run(cfg: Config) -> None:
     """Train, then write `classifier.safetensors` and its accuracy on the held-out images."""
     device, data = loop.setup(cfg), load_data(cfg)
     single_process("classifier")
-    job = ClassifierJob(cfg, data, device)
-    folder = loop.run_stage(cfg, "classifier", job)
-    if cfg.dry_run:
-        return
-    best = job.ema.module.eval()
-    score = accuracy(best, data.test_images, data.test_labels, device)
-    write_tensors(folder / "classifier.safetensors", best.state_dict(), torch.float16)
-    write_json(folder / "result.json", {"test_accuracy": score, "n": len(data.test_images)})
-    print(f"classifier: accuracy {score:.4f}, N = {len(data.test_images)} test images")
+    loop.run_stage(cfg, "classifier", ClassifierJob(cfg, data, device))
 
 
 if __name__ == "__main__":

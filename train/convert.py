@@ -17,6 +17,7 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.families import recognise
+from dd2core.families.checkpoints import choose
 from dd2core.families.llamagen.official import SIZES
 from dd2core.families.var.official import PATCH_NUMS
 from dd2core.official import load_llamagen, load_var, read_state, unwrap
@@ -25,6 +26,7 @@ from dd2core.store.files import sha256
 from dd2core.store.folder import Model, save_folder
 from dd2core.store.hub import download, is_hub_id, split_revision
 from dd2core.teacher import Teacher
+from train.data.classes import refuse_twice
 from train.settings.cli import main
 
 PATCH_NUMS_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)  # of the official model at 512 px
@@ -51,6 +53,8 @@ class Convert:
     patch_nums: list[int] | None = None  # var: tokens a side per scale; None knows 256 and 512 px
     class_names: str | None = None  # text file, one name a line; None is "class 0", "class 1", …
     name: str | None = None  # of the model; None is that of the folder `out`
+    weights: str | None = None  # of a file that holds several: model, ema, …; None: the first of
+    # model, module, ema, state_dict, which is said
     dtype: str = "float32"  # of the stored weights: float32, float16 or bfloat16
 
 
@@ -119,9 +123,11 @@ def _of_size(files: list[Path], size: str) -> list[Path]:
 
 def _sort_out(o: Convert, files: list[Path], origin: dict) -> Source:
     parts: dict[str, list[Path]] = {"transformer": [], "tokenizer": []}
-    families = set()
+    families, taken = set(), {}
     for path in files:
-        state = read_state(path)
+        state, present, key = choose(read_state(path), o.weights)
+        if len(present) > 1 or key == o.weights:
+            taken[path.name] = key, present
         family, part = recognise(state, str(path))
         families.add(family)
         parts[part].append(path)
@@ -131,6 +137,12 @@ def _sort_out(o: Convert, files: list[Path], origin: dict) -> Source:
         names = ", ".join(p.name for p in files) or "nothing"
         raise DD2Error(f"source={o.source} must be one transformer and its tokenizer, found "
                        f"{names}: name the two files, file,file, or the size.")
+    if o.weights and all(key != o.weights for key, _ in taken.values()):
+        raise DD2Error(f"source={o.source} has no weights={o.weights}: leave that setting out.")
+    for name, (key, present) in taken.items():
+        print(f"convert: {name} holds {' and '.join(present)}, {key} is taken; weights= chooses")
+    if taken:
+        origin = {**origin, "weights": {name: key for name, (key, _) in taken.items()}}
     family = families.pop()
     if o.family not in (None, family):
         raise DD2Error(f"family={o.family} does not fit: source={o.source} is of family {family}.")
@@ -140,7 +152,8 @@ def _sort_out(o: Convert, files: list[Path], origin: dict) -> Source:
 
 def load(o: Convert, source: Source) -> Teacher:
     """The teacher, its sizes from the settings or recognised."""
-    transformer, tokenizer = read_state(source.transformer), read_state(source.tokenizer)
+    transformer, tokenizer = (choose(read_state(path), o.weights)[0]
+                              for path in (source.transformer, source.tokenizer))
     if source.family == "var":
         scales = o.patch_nums
         if scales is None:
@@ -172,6 +185,7 @@ def class_names(o: Convert, count: int) -> list[str]:
     names = [name for name in names if name]
     if len(names) != count:
         raise DD2Error(f"class_names={path} has {len(names)} lines, the model {count} classes.")
+    refuse_twice(names, f"class_names={path}")
     return names
 
 

@@ -15,39 +15,32 @@ from torch import Tensor
 
 from dd2core.csd import CSDTrainer
 from dd2core.ema import EMA
-from dd2core.errors import DD2Error
+from dd2core.errors import DD2Error, some
 from dd2core.gts import teacher_score
-from dd2core.noise import gaussians
+from dd2core.noise import gaussians, stream_seed
 from dd2core.schedule import add_noise
-from dd2core.store.files import read_tensors, write_json, write_tensors
-from dd2core.tools.images import grid_image, to_uint8
+from dd2core.store import names
+from dd2core.store.files import read_tensors, write_atomic, write_json, write_tensors
+from dd2core.tools.images import grid_image, png, to_uint8
 from train.data.batches import batch_indices
 from train.data.tokens import load_tokens
 from train.dd1 import load_pairs, pair_latents
 from train.engine import loop, optim
 from train.engine.assemble import load_score_model, load_teacher
 from train.engine.distributed import average_gradients, is_main, share
-from train.engine.run_folder import run_folder
+from train.engine.paths import first_weights, run_folder
 from train.engine.sharding import shard, whole
 from train.measure.cost import estimated
 from train.settings.cli import main
 from train.settings.schema import Config, CSDStage
 
 
-def first_weights(cfg: Config, start: str) -> tuple[Path, Path]:
-    """Files that generator and guidance network start from (see `CSDStage.start`)."""
-    run = run_folder(cfg)
-    gts = run / "gts" / "score.safetensors"
-    if start == "csd":
-        return run / "csd" / "generator.safetensors", run / "csd" / "guidance.safetensors"
-    return (run / cfg.warm.name / "dd1.safetensors" if start == "warm" else gts), gts
-
-
 class CSDJob:
     """Networks, optimisers and step of the stages csd and tune."""
 
-    def __init__(self, cfg: Config, teacher, data, opts: CSDStage):
+    def __init__(self, cfg: Config, teacher, data, opts: CSDStage, folder: Path | None = None):
         self.cfg, self.opts, self.teacher, self.data = cfg, opts, teacher, data
+        self.folder = folder
         first = first_weights(cfg, opts.start)
         generator, guidance = (load_score_model(cfg, teacher, p, opts.bf16) for p in first)
         self.pairs = None
@@ -80,20 +73,34 @@ class CSDJob:
         labels = self.data.labels[pick].to(device)
         if self.pairs is None:
             return self.trainer.step(eps, labels)
-        chosen = share(batch_indices(len(self.pair_eps), o.batch, i, self.cfg.seed + 1))
+        chosen = share(batch_indices(len(self.pair_eps), o.batch, i,
+                                     stream_seed(self.cfg.seed, "pairs of a batch")))
         chosen = chosen[: round(o.pair_share * len(pick))]
         eps[: len(chosen)] = self.pair_eps[chosen].to(device)
         labels[: len(chosen)] = self.pairs["labels"][chosen].to(device)
         return self.trainer.step(eps, labels, self.pairs["tokens"][chosen].to(device))
 
-    def snapshot(self, path: Path) -> None:
-        """A grid of samples, and beside it the average of G at this step."""
-        grid, weights = self.grid(), whole(self.trainer.ema.module.state_dict())
+    def snapshot(self, step: int) -> None:
+        """A grid of samples, and the average of G at this step."""
+        image, kept = self.grid(), whole(self.trainer.ema.module.state_dict())
         if not is_main():
             return
-        Image.fromarray(grid).save(path)
-        beside = path.with_name(path.stem.replace("grid", "generator") + ".safetensors")
-        write_tensors(beside, weights, torch.float16)
+        write_atomic(self.folder / names.grid(step), png(Image.fromarray(image)))
+        write_tensors(self.folder / names.snapshot(step), kept, torch.float16)
+
+    def finish(self, folder: Path) -> None:
+        """Write the average of G, running or of snapshots, and the guidance network."""
+        kept = whole(self.trainer.ema.module.state_dict())
+        guidance = whole(self.trainer.guidance.state_dict())
+        if not is_main():
+            return
+        o = self.opts
+        if o.average:
+            kept = mean_of_snapshots(folder, *o.average, o.grid_every)
+        write_tensors(folder / names.weights("generator"), kept, torch.float16)
+        write_tensors(folder / names.weights("guidance"), guidance, torch.float16)
+        write_json(folder / names.RESULT, {"images": o.steps * o.batch})
+        print(f"{folder.name}: {o.steps} iterations done, weights in {folder}")
 
     @torch.no_grad()
     def grid(self) -> np.ndarray:
@@ -112,18 +119,23 @@ class CSDJob:
         return grid_image(images, columns=n)
 
 
-def mean_of_snapshots(folder: Path, first: int, last: int) -> dict[str, Tensor]:
-    """Mean of the weights in `generator-STEP.safetensors` with first ≤ STEP ≤ last.
+def mean_of_snapshots(folder: Path, first: int, last: int, every: int) -> dict[str, Tensor]:
+    """Mean of the snapshots of all multiples of `every` from step `first` to `last`.
 
     Raises:
-        DD2Error: there is no such snapshot.
+        DD2Error: one is missing or damaged, or there is none to be.
     """
-    files = [f for f in sorted(folder.glob("generator-*.safetensors"))
-             if first <= int(f.stem.rpartition("-")[2]) <= last]
-    if not files:
-        raise DD2Error(f"{folder} has no snapshots from step {first} to {last}: see grid_every.")
-    found = [read_tensors(f) for f in files]
-    return {k: torch.stack([a[k].float() for a in found]).mean(0) for k in found[0]}
+    steps = [i for i in range(first, last + 1) if every and i % every == 0]
+    missing = [i for i in steps if not (folder / names.snapshot(i)).is_file()]
+    if missing or not steps:
+        raise DD2Error(f"{folder} has no snapshot of step {some(missing) or first}: average= needs "
+                       f"all from {first} to {last} that grid_every={every} makes, move the "
+                       "folder away to train anew.")
+    total: dict[str, Tensor] = {}
+    for i in steps:
+        for k, a in read_tensors(folder / names.snapshot(i), sealed=True).items():
+            total[k] = total[k] + a.float() if k in total else a.float()
+    return {k: a / len(steps) for k, a in total.items()}
 
 
 def distil(cfg: Config, stage: str) -> None:
@@ -133,20 +145,8 @@ def distil(cfg: Config, stage: str) -> None:
         return
     teacher = load_teacher(cfg, device)
     data = load_tokens(cfg, teacher.tokenizer, device)
-    job = CSDJob(cfg, teacher, data, opts)
-    folder = loop.run_stage(cfg, stage, job, job.snapshot)
-    if cfg.dry_run:
-        return
-    kept = whole(job.trainer.ema.module.state_dict())
-    guidance = whole(job.trainer.guidance.state_dict())
-    if not is_main():
-        return
-    if opts.average:
-        kept = mean_of_snapshots(folder, *opts.average)
-    write_tensors(folder / "generator.safetensors", kept, torch.float16)
-    write_tensors(folder / "guidance.safetensors", guidance, torch.float16)
-    write_json(folder / "result.json", {"images": opts.steps * opts.batch})
-    print(f"{stage}: {opts.steps} iterations done, weights in {folder}")
+    job = CSDJob(cfg, teacher, data, opts, run_folder(cfg) / stage)
+    loop.run_stage(cfg, stage, job, job.snapshot)
 
 
 def run(cfg: Config) -> None:

@@ -6,20 +6,29 @@ setting; the pairs are shared.
 """
 
 import time
+from pathlib import Path
 
 import torch
 
 from dd2core.baselines import dd1_loss, dd1_pairs
 from dd2core.ema import EMA
-from dd2core.noise import gaussians
+from dd2core.noise import gaussians, stream_seed
 from dd2core.sampling import Sampling
-from dd2core.store.files import fingerprint, read_json, read_tensors, write_json, write_tensors
-from train.data.batches import batch_indices
+from dd2core.store.files import (
+    fingerprint,
+    read_json,
+    read_tensors,
+    seal,
+    write_json,
+    write_tensors,
+)
+from dd2core.store.names import PAIRS, RESULT, weights
+from train.data.batches import batch_indices, evenly
 from train.data.tokens import load_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_score_model, load_teacher
 from train.engine.distributed import gather, is_main, rank, share, world
-from train.engine.run_folder import run_folder
+from train.engine.paths import first_weights, run_folder
 from train.engine.sharding import shard, whole
 from train.settings.cli import main
 from train.settings.schema import Config, DD1Stage
@@ -29,18 +38,19 @@ def load_pairs(
     cfg: Config, teacher, data, o: DD1Stage
 ) -> tuple[dict[str, torch.Tensor], float]:
     """Labels and tokens of the pairs, and the seconds that making them took; see `pair_latents`."""
-    folder = run_folder(cfg) / "dd1-pairs"
     whose = fingerprint(teacher)[:8]  # another teacher has other pairs
-    path = folder / (
-        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{_named(o.sampling)}-{cfg.seed}-{whose}.safetensors")
+    which = seal({"labels": data.labels})[:8]  # and so have other data
+    path = run_folder(cfg) / PAIRS / weights(
+        f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{_named(o.sampling)}-{cfg.seed}-{whose}"
+        f"-{which}")
     if path.exists():
-        return read_tensors(path), read_json(path.with_suffix(".json"))["seconds"]
-    labels = data.labels[torch.arange(o.pairs) % len(data.labels)]
+        return read_tensors(path, sealed=True), read_json(path.with_suffix(".json"))["seconds"]
+    labels = data.labels[evenly(data.labels, o.pairs)]
     since, tokens = time.perf_counter(), {}
     for i, part in enumerate(labels.split(o.pair_batch)):
         if i % world() != rank():
             continue  # another process's part
-        eps = gaussians(len(part), teacher.num_tokens, teacher.code_dim, cfg.seed + 1000 + i)
+        eps = gaussians(len(part), teacher.num_tokens, teacher.code_dim, _pair_seed(cfg, i))
         with torch.autocast(teacher.device.type, torch.bfloat16, enabled=o.bf16):
             tokens[i] = dd1_pairs(teacher, part.to(teacher.device), eps.to(teacher.device),
                                   o.sampling, o.euler_steps).cpu()
@@ -60,21 +70,28 @@ def _named(s: Sampling) -> str:
     return "-".join(f"{v}" for v in s.keywords().values())
 
 
+def _pair_seed(cfg: Config, i: int) -> int:
+    """The seed of the latents of batch i."""
+    return stream_seed(cfg.seed, "pairs", i)
+
+
 def pair_latents(cfg: Config, teacher, o: DD1Stage) -> torch.Tensor:
     """The latents ε of the pairs, (pairs, L, C): remade from their seeds, not stored."""
     return torch.cat([
         gaussians(min(o.pair_batch, o.pairs - a), teacher.num_tokens, teacher.code_dim,
-                  cfg.seed + 1000 + i) for i, a in enumerate(range(0, o.pairs, o.pair_batch))
+                  _pair_seed(cfg, i)) for i, a in enumerate(range(0, o.pairs, o.pair_batch))
     ])
 
 
 class DD1Job:
     """Network, optimiser and step of the stages dd1 and warm."""
 
-    def __init__(self, cfg: Config, teacher, pairs: dict[str, torch.Tensor], opts: DD1Stage):
+    def __init__(self, cfg: Config, teacher, pairs: dict[str, torch.Tensor], opts: DD1Stage,
+                 seconds: float = 0.0):
         self.cfg, self.opts, self.teacher, self.pairs = cfg, opts, teacher, pairs
-        score = run_folder(cfg) / "gts" / "score.safetensors"
-        self.model = load_score_model(cfg, teacher, score, self.opts.bf16)
+        self.seconds = seconds
+        first, _ = first_weights(cfg, "gts")
+        self.model = load_score_model(cfg, teacher, first, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
         shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
@@ -93,24 +110,24 @@ class DD1Job:
         right = (self.teacher.quantise(x.detach()) == tokens).float().mean().item()
         return {"loss": loss.item(), "right_tokens": right, "grad": norm}
 
+    def finish(self, folder: Path) -> None:
+        """Write the average of the generator, and what its pairs took."""
+        kept = whole(self.ema.module.state_dict())
+        if not is_main():
+            return
+        write_tensors(folder / weights("generator"), kept, torch.float16)
+        write_json(folder / RESULT, {"pair_seconds": self.seconds, "pairs": self.opts.pairs})
+        print(f"{folder.name}: {self.opts.steps} steps done, weights in {folder}")
+
 
 def regress(cfg: Config, stage: str) -> None:
-    """The stage dd1 or warm: generate pairs, train, then write `dd1.safetensors`."""
+    """The stage dd1 or warm: generate pairs, train, then write `generator.safetensors`."""
     device, o = loop.setup(cfg), getattr(cfg, stage)
     teacher = load_teacher(cfg, device)
     if cfg.dry_run:
         o.pairs = min(o.pairs, o.batch)  # enough for the one step
     pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device), o)
-    job = DD1Job(cfg, teacher, pairs, o)
-    folder = loop.run_stage(cfg, stage, job, name=o.name)
-    if cfg.dry_run:
-        return
-    weights = whole(job.ema.module.state_dict())
-    if not is_main():
-        return
-    write_tensors(folder / "dd1.safetensors", weights, torch.float16)
-    write_json(folder / "result.json", {"pair_seconds": seconds, "pairs": o.pairs})
-    print(f"{stage}: {o.steps} steps done, weights in {folder}")
+    loop.run_stage(cfg, stage, DD1Job(cfg, teacher, pairs, o, seconds), name=o.name)
 
 
 def run(cfg: Config) -> None:

@@ -11,7 +11,6 @@ of FD and accuracy, on samples that are kept on disk and may be painted by sever
 """
 
 import dataclasses
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -23,16 +22,20 @@ from tqdm import tqdm
 
 from dd2core.errors import DD2Error
 from dd2core.gts import ScoreOptions
-from dd2core.pipeline import Pipeline, load_pipeline
+from dd2core.pipeline import Pipeline, check_seed, load_pipeline
 from dd2core.results.record import to_json
 from dd2core.results.schema import TABLES, Measurement
+from dd2core.results.training import read_log
 from dd2core.store.files import (
+    check_manifest,
     load_strict,
     read_json,
     read_tensors,
+    sha256,
     write_atomic,
     write_json,
 )
+from dd2core.store.names import CONFIG, EVALUATE, LOG, MANIFEST, MODEL, RESULT, step_of, weights
 from dd2core.tools.images import grid_image, png, to_float
 from train.data.batches import evenly
 from train.data.enough import FEWEST as FEWEST_HELD
@@ -40,10 +43,10 @@ from train.data.fashion import Data
 from train.data.labels import load_data
 from train.data.tokens import encode_all
 from train.engine import distributed, loop
-from train.engine.run_folder import run_folder
+from train.engine.paths import run_folder
 from train.measure import inception
 from train.measure.agreement import agreement, posterior_floor
-from train.measure.classifier import Classifier
+from train.measure.classifier import Classifier, find_classifier
 from train.measure.frechet import fidelity
 from train.measure.naming import names_of
 from train.measure.reference import open_reference
@@ -55,6 +58,7 @@ from train.settings.stages import distilled
 
 SAMPLERS = ("teacher", "one_step", "refine", "parallel", "tokenizer", "train_set")
 FEATURES = ("classifier", "inception")
+GENERATOR = weights("generator")
 SHEET = 100  # images of the sample grid
 
 
@@ -62,19 +66,32 @@ def model_folder(cfg: Config) -> Path:
     """The folder that is evaluated: `evaluate.model`, else the run's, else the shipped one."""
     if cfg.evaluate.model:
         return Path(cfg.evaluate.model)
-    own = run_folder(cfg) / "model"
-    return own if (own / "config.json").is_file() else ROOT / "assets" / cfg.name
+    own = run_folder(cfg) / MODEL
+    return own if (own / CONFIG).is_file() else ROOT / "assets" / cfg.name
 
 
 def load_classifier(folder: Path, device: torch.device) -> Classifier:
-    """The feature extractor of a model folder."""
-    config = read_json(folder / "config.json").get("classifier")
-    if config is None:
+    """The feature extractor of a model folder.
+
+    Raises:
+        DD2Error: it has none, or a damaged one.
+    """
+    found = find_classifier(folder)
+    if found is None:
         raise DD2Error(f"{folder} has no classifier: run the stage classifier, then export.")
-    model = Classifier(**config)
-    path = folder / "classifier.safetensors"
-    load_strict(model, read_tensors(path), str(path))
-    return model.requires_grad_(False).eval().to(device)
+    return found[0].to(device)
+
+
+def load_weights(pipe: Pipeline, path: Path) -> None:
+    """Put other weights into the generator: of a run (sealed), or of a model folder.
+
+    Raises:
+        DD2Error: they are missing, damaged, or of another model.
+    """
+    shipped = (path.parent / MANIFEST).is_file()
+    if shipped:
+        check_manifest(path.parent, [path.name])
+    load_strict(pipe.generator, read_tensors(path, sealed=not shipped), str(path))
 
 
 def sample(pipe: Pipeline, cfg: Config, data: Data
@@ -111,31 +128,45 @@ def _floor(pipe: Pipeline, o, data: Data):
     return images, labels, few, tokens[few], {"passes": 0}
 
 
-def training_minutes(cfg: Config) -> float | None:
+def training_minutes(cfg: Config, folder: Path | None) -> float | None:
     """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, the warm
     start, CSD up to the evaluated step or all of it, tuning. None if the logs are not in the run
-    folder."""
+    folder, or the generator is not of this run.
+
+    Args:
+        cfg (Config): the experiment.
+        folder (Path | None): the model folder that is evaluated, if it is one.
+    """
     o, run = cfg.evaluate, run_folder(cfg)
-    if o.sampler != "one_step":
+    file = run / distilled(cfg) / GENERATOR
+    if o.sampler != "one_step" or folder is None:
         return None
-    weights = Path(o.weights) if o.weights else run / distilled(cfg) / "generator.safetensors"
-    step = weights.stem.rpartition("-")[2]
-    logs, stage = [run / "gts", weights.parent], weights.parent.name
+    if not o.weights and not _same(file, folder / GENERATOR):
+        return None
+    if o.weights:
+        file = Path(o.weights)
+        if file.resolve().parent.parent != run.resolve():
+            return None
+    step = step_of(file)
+    logs, stage = [run / "gts", file.parent], file.parent.name
     if stage == "tune":
         logs.insert(1, run / "csd")
     if stage in ("csd", "tune") and cfg.csd.start == "warm":
         logs.insert(1, run / cfg.warm.name)
     seconds = 0.0
-    for folder in logs:
-        log, last = folder / "log.jsonl", folder == weights.parent and step.isdigit()
-        if not log.exists():
+    for part in logs:
+        last = part == file.parent and step is not None
+        if not (part / LOG).exists():
             return None
-        rows = map(json.loads, log.read_text().splitlines())
-        seconds += max((r["seconds"] for r in rows if not last or r["step"] <= int(step)),
-                       default=0.0)
-        result = folder / "result.json"
+        seconds += max((r.get("seconds", 0.0) for r in read_log(part / LOG)
+                        if not last or r.get("step", 0) <= step), default=0.0)
+        result = part / RESULT
         seconds += read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
     return seconds / 60
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.is_file() and b.is_file() and sha256(a) == sha256(b)
 
 
 @torch.no_grad()
@@ -170,7 +201,7 @@ def _result(cfg: Config, pipe: Pipeline, n: int, enough: int, numbers: dict, tok
         sampler=o.sampler, **names_of(o, sampling), n=n, estimate=n < enough, **numbers,
         teacher_nll=a.nll, token_entropy=a.entropy, **cost,
         start=o.start if o.sampler == "refine" else None, teacher_settings=sampling,
-        training_minutes=training_minutes(cfg), seed=o.seed, **what,
+        training_minutes=training_minutes(cfg, pipe.model.folder), seed=o.seed, **what,
         command="python -m train.evaluate " + shlex.join(sys.argv[1:]))
 
 
@@ -210,6 +241,7 @@ def _check(o: Evaluate) -> None:
         raise DD2Error(f"sampler={o.sampler} is unknown: use one of {', '.join(SAMPLERS)}.")
     if o.n < FEWEST_HELD or o.batch < 1:
         raise DD2Error(f"n={o.n} and batch={o.batch} must be at least {FEWEST_HELD} and 1.")
+    check_seed(o.seed)
     if o.table not in (None, *TABLES):
         raise DD2Error(f"table={o.table} is unknown: use one of {', '.join(TABLES)}.")
     if o.features not in FEATURES:
@@ -234,8 +266,11 @@ def run(cfg: Config) -> None:
         if pipe.generator is None:
             raise DD2Error(f"{folder} has no generator to load weights={o.weights} into: export "
                            "one first.")
-        load_strict(pipe.generator, read_tensors(o.weights), o.weights)
-    out, tag = run_folder(cfg) / "evaluate", o.tag or o.sampler
+        load_weights(pipe, Path(o.weights))
+    out, tag = run_folder(cfg) / EVALUATE, o.tag or o.sampler
+    if cfg.dry_run:
+        print(f"evaluate: {o.n} samples of {o.sampler} from {folder}; dry run, nothing written")
+        return
     if o.features == "inception":
         measured = measure_inception(cfg, pipe, out / f"{tag}-images.npy")
         if measured is None:

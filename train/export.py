@@ -6,14 +6,16 @@ been run yet are left out. Weights are stored in float16, and the reported numbe
 what is stored. `export_hub=owner/name` also uploads the folder, which that id then loads again.
 """
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from dd2core.errors import DD2Error
+from dd2core.store import names
+from dd2core.store.atomic import atomic
 from dd2core.store.files import (
+    load_strict,
     read_json,
     read_tensors,
     write_atomic,
@@ -24,34 +26,36 @@ from dd2core.store.files import (
 from dd2core.store.folder import Model, save_folder
 from dd2core.store.hub import upload
 from dd2core.tools.images import to_float
+from train.data.enough import FEWEST
 from train.data.source import load_data
 from train.data.tokens import class_names
 from train.engine import base, loop
 from train.engine.assemble import load_score_model, load_teacher
-from train.engine.run_folder import run_folder
+from train.engine.origin import check_made_of_present
+from train.engine.paths import run_folder
 from train.measure.classifier import Classifier
 from train.publish.card import write_card
 from train.settings.cli import main
 from train.settings.schema import Config
-from train.settings.stages import distilled
-
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")
+from train.settings.stages import TRAINED, distilled
 
 
 def export(cfg: Config, out: Path) -> Path:
     """Write the model folder `out` and return it."""
     run, device = run_folder(cfg), torch.device("cpu")
+    for stage in ("teacher", distilled(cfg)):
+        check_made_of_present(cfg, run / stage)
     teacher = load_teacher(cfg, device)
     scores = {}
     for part in ("generator", "guidance"):
-        path = run / distilled(cfg) / f"{part}.safetensors"
+        path = run / distilled(cfg) / names.weights(part)
         scores[part] = load_score_model(cfg, teacher, path, False) if path.exists() else None
     model = Model(cfg.name, cfg.family, class_names(cfg), cfg.sampling, teacher,
                   scores["generator"], scores["guidance"], cfg.image_size)
     extra = _classifier(cfg, run, out, len(model.class_names))
-    for stage in STAGES:
-        _copy_log(run / stage, out / "logs", stage)
-    _copy_results(run, out / "results")
+    for stage in TRAINED:
+        _copy_log(run / stage, out / names.LOGS, stage)
+    _copy_results(run, out / names.RESULTS)
     save_folder(out, model, torch.float16, extra | _source(cfg))
     write_card(cfg, out)
     return out
@@ -59,32 +63,32 @@ def export(cfg: Config, out: Path) -> Path:
 
 def _source(cfg: Config) -> dict:
     """Where a converted base comes from, as its config.json tells."""
-    known = read_json(base.folder(cfg) / "config.json").get("source") if cfg.base else None
+    known = read_json(base.folder(cfg) / names.CONFIG).get("source") if cfg.base else None
     return {"source": known} if known else {}
 
 
 def _copy_results(run: Path, out: Path) -> None:
-    files = [*(run / "evaluate").glob("*.json"), *(run / "evaluate").glob("*.png"),
-             *run.glob("benchmark.json")]
+    measured = run / names.EVALUATE
+    files = [*measured.glob("*.json"), *measured.glob("*.png"), *run.glob(names.BENCHMARK)]
     for path in files:
         write_atomic(out / path.name, path.read_bytes())
 
 
 def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
     """Store the run's feature extractor, else the base's; its entry of config.json."""
-    path = run / "classifier" / "classifier.safetensors"
+    path = run / "classifier" / names.weights(names.CLASSIFIER)
     if path.exists():
         sizes = {"image_channels": cfg.channels, "width": cfg.classifier.width,
                  "features": cfg.classifier.features, "num_classes": classes}
         model = Classifier(**sizes)
-        model.load_state_dict(read_tensors(path))
+        load_strict(model, read_tensors(path, sealed=True), str(path))
     else:
         found = base.classifier(cfg) if cfg.base else None
         if found is None:
             return {}
         model, sizes = found
-    write_tensors(out / "classifier.safetensors", model.state_dict(), torch.float16)
-    _reference(cfg, model.eval(), out / "reference.npz")
+    write_tensors(out / names.weights(names.CLASSIFIER), model.state_dict(), torch.float16)
+    _reference(cfg, model.eval(), out / names.REFERENCE)
     return {"classifier": sizes}
 
 
@@ -92,20 +96,22 @@ def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
 def _reference(cfg: Config, model: Classifier, path: Path) -> None:
     images = load_data(cfg, test_only=True).test_images
     x = torch.cat([model.features(to_float(a)) for a in images.split(256)]).double().numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, mu=x.mean(0), sigma=np.cov(x, rowvar=False), n=len(x))
+    if len(x) < FEWEST or not np.isfinite(x).all():
+        raise DD2Error(f"The features of the {len(x)} held-out images make no reference: at least "
+                       f"{FEWEST} finite ones are needed, give more pictures or train the "
+                       "classifier anew.")
+    with atomic(path) as file:
+        np.savez(file, mu=x.mean(0), sigma=np.cov(x, rowvar=False), n=len(x))
 
 
 def _copy_log(stage: Path, logs: Path, name: str) -> None:
-    if not (stage / "config.yaml").exists():
+    if not (stage / names.SETTINGS).exists():
         return
-    logs.mkdir(parents=True, exist_ok=True)
-    if (stage / "log.jsonl").exists():
-        write_atomic(logs / f"{name}.jsonl", (stage / "log.jsonl").read_bytes())
-    shutil.copy(stage / "config.yaml", logs / f"{name}.yaml")
-    result = stage / "result.json"
-    if result.exists():
-        write_json(logs / f"{name}.json", json.loads(result.read_text()))
+    for file, ending in ((names.LOG, "jsonl"), (names.SETTINGS, "yaml")):
+        if (stage / file).exists():
+            write_atomic(logs / f"{name}.{ending}", (stage / file).read_bytes())
+    if (stage / names.RESULT).exists():
+        write_json(logs / f"{name}.json", read_json(stage / names.RESULT))
 
 
 def run(cfg: Config) -> None:
@@ -114,7 +120,7 @@ def run(cfg: Config) -> None:
     if cfg.dry_run:
         print("export: dry run, nothing written")
         return
-    out = Path(cfg.export) if cfg.export else run_folder(cfg) / "model"
+    out = Path(cfg.export) if cfg.export else run_folder(cfg) / names.MODEL
     export(cfg, out)
     write_manifest(out)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())

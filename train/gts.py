@@ -4,17 +4,21 @@ The network learns the teacher's closed-form denoised mean on data tokens. The r
 the guidance network and the generator.
 """
 
+from pathlib import Path
+
 import torch
 
 from dd2core.ema import EMA
 from dd2core.gts import ScoreOptions, gts_step_loss
+from dd2core.noise import stream_seed
 from dd2core.store.files import write_json, write_tensors
-from train.data.batches import batch_indices
+from dd2core.store.names import RESULT, weights
+from train.data.batches import batch_indices, evenly
 from train.data.tokens import load_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_teacher, new_score_model
 from train.engine.distributed import is_main, share
-from train.engine.sharding import shard, takes_part, whole
+from train.engine.sharding import shard, whole
 from train.measure.cost import estimated
 from train.settings.cli import main
 from train.settings.schema import Config
@@ -41,12 +45,25 @@ class GTSJob:
         self.ema.update(self.model)
         return {"loss": loss.item(), "grad": norm}
 
+    def finish(self, folder: Path) -> None:
+        """Measure and write the average of the network."""
+        best = self.ema.module
+        loss = held_out_loss(best, self.teacher, self.data, self.opts, self.cfg.seed)
+        kept = whole(best.state_dict())
+        if not is_main():
+            return
+        write_tensors(folder / weights("generator"), kept)
+        write_json(folder / RESULT, {"test_gts_loss": loss,
+                                     "n": min(2000, len(self.data.test_tokens))})
+        print(f"gts: held-out loss {loss:.4f} in units of F")
+
 
 @torch.no_grad()
 def held_out_loss(model, teacher, data, options: ScoreOptions, seed: int) -> float:
     """GTS loss on held-out tokens, at most 2,000 images."""
-    torch.manual_seed(seed)
-    parts = list(zip(data.test_tokens[:2000].split(200), data.test_labels[:2000].split(200),
+    torch.manual_seed(stream_seed(seed, "held-out"))
+    few = evenly(data.test_labels, min(2000, len(data.test_labels)))
+    parts = list(zip(data.test_tokens[few].split(200), data.test_labels[few].split(200),
                      strict=True))
     total = sum(
         gts_step_loss(model, teacher, x.to(teacher.device), y.to(teacher.device), options).item()
@@ -56,24 +73,13 @@ def held_out_loss(model, teacher, data, options: ScoreOptions, seed: int) -> flo
 
 
 def run(cfg: Config) -> None:
-    """Train, then write `score.safetensors`."""
+    """Train, then write `generator.safetensors`, which starts G and ψ."""
     device = loop.setup(cfg)
     if estimated(cfg, "gts"):
         return
     teacher = load_teacher(cfg, device)
     data = load_tokens(cfg, teacher.tokenizer, device)
-    job = GTSJob(cfg, teacher, data)
-    folder = loop.run_stage(cfg, "gts", job)
-    if cfg.dry_run or not takes_part(cfg):
-        return
-    loss = held_out_loss(job.ema.module, teacher, data, job.opts, cfg.seed)
-    weights = whole(job.ema.module.state_dict())
-    if not is_main():
-        return
-    write_tensors(folder / "score.safetensors", weights)
-    write_json(folder / "result.json", {"test_gts_loss": loss,
-                                        "n": min(2000, len(data.test_tokens))})
-    print(f"gts: held-out loss {loss:.4f} in units of F")
+    loop.run_stage(cfg, "gts", GTSJob(cfg, teacher, data))
 
 
 if __name__ == "__main__":

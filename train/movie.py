@@ -19,6 +19,9 @@ def run(cfg: Config) -> None:
     """Write `painting.gif` into the preset's model folder."""
     folder, device = model_folder(cfg), loop.setup(cfg)
     pipe = load_pipeline(str(folder), str(device))
+    if cfg.dry_run:
+        print(f"movie: of {folder}; dry run, nothing written")
+        return
     labels = [i % len(pipe.class_names) for i in range(COUNT)]
     one, teacher = record(pipe, labels)
     data = gif(*frames(one, teacher), COLOURS)

@@ -11,6 +11,7 @@ from dd2core.results import tables
 from dd2core.results.collection import Results, load_results
 from dd2core.results.training import training_table
 from dd2core.store.files import write_atomic, write_manifest
+from dd2core.store.names import RESULTS
 from train.publish.comparison import comparison
 from train.settings.cli import ROOT, main
 from train.settings.schema import Config
@@ -37,15 +38,19 @@ def section(results: Results) -> str:
 def run(cfg: Config) -> None:
     """Rewrite the preset's results in README.md."""
     folder, readme = ROOT / "assets" / cfg.name, ROOT / "README.md"
-    results, text = load_results(folder / "results"), readme.read_text()
+    results, text = load_results(folder / RESULTS), readme.read_text()
     begin, end = (marker.format(cfg.name) for marker in MARKERS)
     if begin not in text or end not in text:
         raise DD2Error(f"README.md has no lines {begin} and {end}: put them where results go.")
     before, rest = text.split(begin, 1)
     after = rest.split(end, 1)[1]
+    shown = f"{before}{begin}\n{section(results)}\n{end}{after}"
+    if cfg.dry_run:
+        print(f"report: {results.folder} would be shown; dry run, nothing written")
+        return
     comparison(results, folder / "comparison.png")
     write_manifest(folder)
-    write_atomic(readme, f"{before}{begin}\n{section(results)}\n{end}{after}".encode())
+    write_atomic(readme, shown.encode())
     print(f"report: README.md now shows {results.folder}")
 
 

@@ -4,18 +4,21 @@ Cross-entropy with the label dropped now and then, so that guidance works. The w
 what is kept.
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
 from dd2core.ema import EMA
 from dd2core.store.files import write_json, write_tensors
+from dd2core.store.names import RESULT, weights
 from train.data.batches import batch_indices
 from train.data.tokens import TokenData, class_names, load_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_tokenizer, new_transformer
 from train.engine.base import check_own
 from train.engine.distributed import is_main, share
-from train.engine.sharding import shard, takes_part, whole
+from train.engine.sharding import shard, whole
 from train.settings.cli import main
 from train.settings.schema import Config
 
@@ -46,6 +49,17 @@ class TeacherJob:
         self.ema.update(self.model)
         return {"loss": loss.item(), "grad": norm}
 
+    def finish(self, folder: Path) -> None:
+        """Measure and write the average of the transformer."""
+        best, data = self.ema.module.eval(), self.data
+        nats = cross_entropy(best, data.test_tokens, data.test_labels, self.device)
+        kept = whole(best.state_dict())
+        if not is_main():
+            return
+        write_tensors(folder / weights("teacher"), kept, torch.float16)
+        write_json(folder / RESULT, {"test_nats_per_token": nats, "n": len(data.test_tokens)})
+        print(f"teacher: {nats:.3f} nats per token, N = {len(data.test_tokens)} test images")
+
 
 @torch.no_grad()
 def cross_entropy(model, tokens, labels, device) -> float:
@@ -64,17 +78,7 @@ def run(cfg: Config) -> None:
     tokenizer = load_tokenizer(cfg, device)
     data, names = load_tokens(cfg, tokenizer, device), class_names(cfg)
     job = TeacherJob(cfg, new_transformer(cfg, tokenizer.cpu(), len(names)), data, device)
-    folder = loop.run_stage(cfg, "teacher", job)
-    if cfg.dry_run or not takes_part(cfg):
-        return
-    best = job.ema.module.eval()
-    nats = cross_entropy(best, data.test_tokens, data.test_labels, device)
-    weights = whole(best.state_dict())
-    if not is_main():
-        return
-    write_tensors(folder / "teacher.safetensors", weights, torch.float16)
-    write_json(folder / "result.json", {"test_nats_per_token": nats, "n": len(data.test_tokens)})
-    print(f"teacher: {nats:.3f} nats per token, N = {len(data.test_tokens)} test images")
+    loop.run_stage(cfg, "teacher", job)
 
 
 if __name__ == "__main__":

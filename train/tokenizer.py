@@ -4,11 +4,15 @@ Reconstruction (L1 + L2), codebook and commitment losses, straight-through gradi
 unused are re-seeded from the batch. The weight average is what is kept.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from dd2core.ema import EMA
+from dd2core.noise import stream_seed
 from dd2core.store.files import write_json, write_tensors
+from dd2core.store.names import RESULT, weights
 from dd2core.tools.images import to_float
 from train.data.batches import batch_indices
 from train.data.fashion import Data
@@ -26,7 +30,7 @@ class TokenizerJob:
 
     def __init__(self, cfg: Config, data: Data, device: torch.device):
         self.cfg, self.opts, self.device = cfg, cfg.tokenizer, device
-        self.images = data.images
+        self.images, self.test_images = data.images, data.test_images
         self.model = new_tokenizer(cfg).to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, self.opts.ema)
         used = torch.nn.Module()  # how often each code was used since the last re-seeding
@@ -65,10 +69,19 @@ class TokenizerJob:
             if i < 0.8 * self.opts.steps and alive < len(count):
                 with torch.no_grad():
                     features = self.model.features(images).flatten(0, 1)
-                source = torch.Generator().manual_seed(self.cfg.seed * 1_000_003 + i)
+                source = torch.Generator().manual_seed(stream_seed(self.cfg.seed, "revive", i))
                 self.model.revive(count == 0, features, source)
             count.zero_()
         return alive
+
+    def finish(self, folder: Path) -> None:
+        """Measure and write the average of the tokenizer."""
+        best, images = self.ema.module.eval(), self.test_images
+        mse, used = measure(best, images, self.device)
+        write_tensors(folder / weights("tokenizer"), best.state_dict(), torch.float16)
+        write_json(folder / RESULT, {"test_mse": mse, "codes_used": used, "n": len(images)})
+        print(f"tokenizer: MSE {mse:.5f} on [-1, 1], {used} codes in use, "
+              f"N = {len(images)} test images")
 
 
 def run(cfg: Config) -> None:
@@ -76,17 +89,7 @@ def run(cfg: Config) -> None:
     check_own(cfg, "tokenizer")
     device, data = loop.setup(cfg), load_data(cfg)
     single_process("tokenizer")
-    job = TokenizerJob(cfg, data, device)
-    folder = loop.run_stage(cfg, "tokenizer", job)
-    if cfg.dry_run:
-        return
-    best = job.ema.module.eval()
-    mse, used = measure(best, data.test_images, device)
-    write_tensors(folder / "tokenizer.safetensors", best.state_dict(), torch.float16)
-    write_json(folder / "result.json", {"test_mse": mse, "codes_used": used,
-                                        "n": len(data.test_images)})
-    print(f"tokenizer: MSE {mse:.5f} on [-1, 1], {used} codes in use, "
-          f"N = {len(data.test_images)} test images")
+    loop.run_stage(cfg, "tokenizer", TokenizerJob(cfg, data, device))
 
 
 @torch.no_grad()

@@ -120,7 +120,8 @@ def read_tensors(path: str | Path, sealed: bool = False) -> dict[str, Tensor]:
         raise DD2Error(f"{path} has no sha256 of its tensors: it is damaged, foreign or of an "
                        "earlier version, make it anew.")
     if expected is not None and expected != seal(tensors):
-        raise DD2Error(f"{path} is damaged (its sha256 differs): copy it again or make it anew.")
+        raise DD2Error(f"{path} is damaged (its sha256 differs): copy it again, or move it away "
+                       "and make it anew.")
     return tensors
 
 

@@ -62,7 +62,7 @@ def load_state(path: str | Path, mmap: bool = False) -> dict:
     Raises:
         DD2Error: the file is damaged or is not such a state.
     """
-    again = "move it away to start this stage again"
+    again = "move its folder away to train this stage again"
     if not _is_whole(path):
         raise DD2Error(f"{path} is not a whole training state: it is truncated, damaged or "
                        f"foreign, {again}.")

@@ -18,8 +18,8 @@ from tests.support.train_helpers import PICTURES, cli, grey, log_steps, snapshot
 from train.data.source import load_data
 from train.engine.assemble import new_tokenizer
 from train.evaluate import SAMPLERS, load_classifier
-from train.export import STAGES
 from train.settings.cli import ROOT, load_config
+from train.settings.stages import TRAINED as STAGES
 
 RGB = ("preset=tiny", f"data={PICTURES}", "image_size=32", "channels=3")
 
@@ -34,13 +34,13 @@ def process(module: str, *words: str) -> subprocess.CompletedProcess:
 def in_process(monkeypatch):
     """`train.all` runs its stages in this process: the imports are paid for once."""
 
-    def run(args, **kwargs):
+    def call(args, environment):
         stopped = cli(args[2].removeprefix("train."), *args[3:])
         if isinstance(stopped, str):
             print(stopped, file=sys.stderr)
-        return subprocess.CompletedProcess(args, 1 if stopped else 0)
+        return 1 if stopped else 0
 
-    monkeypatch.setattr("train.all.subprocess.run", run)
+    monkeypatch.setattr("train.all.call", call)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_an_interrupted_run_carries_on(finished, in_process, tmp_path):
     assert cli("all", *RGB, f"out={out}") is None
     after = snapshot(out)
     assert {k for k in before if after[k] != before[k]} <= {f"{s}/config.yaml" for s in STAGES}
-    score = "gts/score.safetensors"
+    score = "gts/generator.safetensors"
     assert after[score] == (finished[0] / score).read_bytes()
     generator = "csd/generator.safetensors"
     assert after[generator] == (finished[0] / generator).read_bytes()
@@ -165,7 +165,7 @@ def test_one_kind_of_picture_is_enough(in_process, tmp_path):
     shutil.copytree(PICTURES / "cross", tmp_path / "data" / "disc", dirs_exist_ok=True)
     for i, path in enumerate(sorted((PICTURES / "frame").iterdir())):
         shutil.copy(path, tmp_path / "data" / "disc" / f"more-{i}.png")
-    words = [f"data={tmp_path / 'data'}", "gts.cfg=1", "csd.cfg=1", "sampling.cfg=1"]
+    words = [f"data={tmp_path / 'data'}", "sampling.cfg=1"]
     assert grey("all", tmp_path / "run", *words) is None
     result = json.loads((tmp_path / "run" / "evaluate" / "one_step.json").read_text())
     assert result["accuracy"] == 1  # of one class
@@ -189,7 +189,7 @@ def test_a_missing_stage_is_one_sentence_on_stderr(finished, tmp_path):
     done = process("train.csd", *RGB, f"out={tmp_path}")
     assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert "warm/dd1.safetensors is missing" in done.stderr
+    assert "warm/generator.safetensors is missing" in done.stderr
     assert snapshot(tmp_path) == before
 
 
@@ -254,7 +254,7 @@ def test_dd1_is_trained_and_measured_as_the_generator(finished):
     out, _ = finished
     one = evaluate(out, "sampler=one_step")
     assert cli("dd1", *RGB, f"out={out}", "dd1.name=dd1-lr3", "dd1.lr=3e-3") is None
-    weights = out / "dd1-lr3" / "dd1.safetensors"
+    weights = out / "dd1-lr3" / "generator.safetensors"
     cost = json.loads((out / "dd1-lr3" / "result.json").read_text())
     assert cost["pairs"] == 12 and cost["pair_seconds"] > 0
     dd1 = evaluate(out, "sampler=one_step", f"weights={weights}", "tag=dd1")

@@ -6,18 +6,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dd2core.store.files import (
-    read_json,
-    read_tensors,
-    sha256,
-    write_json,
-    write_tensors,
-)
+from dd2core.errors import DD2Error
+from dd2core.store import names
+from dd2core.store.files import read_json, read_tensors, sha256, write_json, write_tensors
 from dd2core.tools.images import to_float
 from train.data import labels
+from train.data.digest import data_digest
 from train.data.source import find_pictures, load_data
 from train.engine import base
-from train.engine.run_folder import run_folder
+from train.engine.paths import run_folder
 from train.settings.schema import Config
 
 
@@ -41,23 +38,31 @@ class TokenData:
 def load_tokens(cfg: Config, tokenizer: nn.Module, device: torch.device) -> TokenData:
     """The tokens of the data set: extracted once and cached in the run folder.
 
-    Another tokenizer or another `data=` makes them anew, and `classes.json` beside them.
+    Another tokenizer or other data (`data_digest`) make them anew, and `classes.json` beside them.
     """
-    folder = run_folder(cfg)
-    path = folder / "tokens" / "tokens.safetensors"
+    run = run_folder(cfg)
+    path = run / names.TOKENS
     if cfg.dry_run and not path.exists():
         v, classes = tokenizer.cfg, len(class_names(cfg))
         x, y = torch.randint(v.num_codes, (4096, v.num_tokens)), torch.randint(classes, (4096,))
         return TokenData(x, y, x[:256], y[:256])
-    source = {"data": cfg.data, "tokenizer_sha256": sha256(base.tokenizer_file(cfg))}
-    source_file = path.with_name("source.json")
-    if path.exists() and source_file.exists() and read_json(source_file) == source:
-        return TokenData(**read_tensors(path))
-    found, names = _encode_data(cfg, tokenizer, device)
+    source_file, source = run / names.TOKENS_ORIGIN, {
+        "data": data_digest(cfg), "image_size": cfg.image_size, "channels": cfg.channels,
+        "tokenizer_sha256": sha256(base.tokenizer_file(cfg))}
+    if path.exists() and source_file.exists() and _without_names(read_json(source_file)) == source:
+        return TokenData(**read_tensors(path, sealed=True))
+    found, own = _encode_data(cfg, tokenizer, device)
+    if cfg.dry_run:
+        return TokenData(**found)
+    source_file.unlink(missing_ok=True)  # until all are written it would speak of other tokens
     write_tensors(path, found)
-    write_json(path.with_name("classes.json"), {"class_names": names})
-    write_json(source_file, source)
+    write_json(run / names.CLASSES, {"class_names": own})
+    write_json(source_file, {**source, "classes_sha256": sha256(run / names.CLASSES)})
     return TokenData(**found)
+
+
+def _without_names(source: dict) -> dict:
+    return {k: v for k, v in source.items() if k != "classes_sha256"}
 
 
 def _encode_data(
@@ -101,8 +106,11 @@ def class_names(cfg: Config) -> list[str]:
     """Names of the classes: the base's, else as `load_tokens` wrote them beside the tokens."""
     if cfg.base:
         return base.class_names(cfg)
-    path = run_folder(cfg) / "tokens" / "classes.json"
-    if path.exists():
+    path, source = run_folder(cfg) / names.CLASSES, run_folder(cfg) / names.TOKENS_ORIGIN
+    if path.exists() and source.exists():
+        if read_json(source).get("classes_sha256") != sha256(path):
+            raise DD2Error(f"{path} is damaged (its sha256 differs): move {source} away to make "
+                           "the tokens anew.")
         return read_json(path)["class_names"]
     pictures = find_pictures(cfg)
     return load_data(cfg).class_names if pictures is None else pictures.class_names

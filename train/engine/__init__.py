@@ -1,0 +1,1 @@
+"""What every training stage runs on: loop, run folder, optimisers, several processes."""

@@ -8,14 +8,11 @@ from torch import nn
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
 from dd2core.score_model import ConditionalScoreModel
-from dd2core.store.files import (
-    load_strict,
-    read_tensors,
-)
+from dd2core.store import folder
+from dd2core.store.files import load_strict, read_tensors
 from dd2core.teacher import Teacher
 from train.data.tokens import class_names
 from train.engine import base
-from train.engine.run_folder import run_folder
 from train.settings.schema import Config
 
 
@@ -32,7 +29,7 @@ def load_tokenizer(cfg: Config, device: torch.device) -> nn.Module:
         DD2Error: it has not been trained, or its sizes differ from the settings.
     """
     if cfg.base:
-        return base.load_tokenizer(base.folder(cfg)).to(device)
+        return folder.load_tokenizer(base.folder(cfg)).to(device)
     model = new_tokenizer(cfg)
     _load(cfg, model, base.tokenizer_file(cfg))
     return model.requires_grad_(False).eval().to(device)
@@ -42,7 +39,7 @@ def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
     if cfg.dry_run and not path.exists():
         print(f"dry run: {path.name} is not there yet, random weights stand in for it")
         return
-    load_strict(model, read_tensors(path), str(path))
+    load_strict(model, read_tensors(path, sealed=True), str(path))
 
 
 def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.Module:
@@ -64,10 +61,10 @@ def load_teacher(cfg: Config, device: torch.device) -> Teacher:
         DD2Error: a stage before this one has not been run, or its sizes differ.
     """
     if cfg.base:
-        return base.load_teacher(base.folder(cfg), device)
+        return folder.load_teacher(base.folder(cfg), device)
     tokenizer = load_tokenizer(cfg, torch.device("cpu"))
     transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
-    _load(cfg, transformer, run_folder(cfg) / "teacher" / "teacher.safetensors")
+    _load(cfg, transformer, base.teacher_file(cfg))
     return find_family(cfg.family).teacher(tokenizer, transformer).to(device)
 
 

@@ -8,14 +8,11 @@ import functools
 from pathlib import Path
 
 from dd2core.errors import DD2Error
-from dd2core.store.files import check_manifest, load_strict, read_json, read_tensors
-from dd2core.store.folder import describe, load_teacher, load_tokenizer, resolve
-from train.engine.run_folder import run_folder
-from train.measure.classifier import Classifier
+from dd2core.store.folder import describe, resolve
+from dd2core.store.names import weights
+from train.engine.paths import run_folder
+from train.measure.classifier import Classifier, find_classifier
 from train.settings.schema import Config
-
-__all__ = ["check_own", "class_names", "classifier", "folder", "has_classifier", "load_teacher",
-           "load_tokenizer", "tokenizer_file"]
 
 _resolve = functools.cache(resolve)  # a hub id is looked up once per process
 
@@ -38,10 +35,17 @@ def folder(cfg: Config) -> Path:
 
 
 def tokenizer_file(cfg: Config) -> Path:
-    """Where the weights of `load_tokenizer` are."""
-    if cfg.base:
-        return folder(cfg) / "tokenizer.safetensors"
-    return run_folder(cfg) / "tokenizer" / "tokenizer.safetensors"
+    """Where the tokenizer's weights are: the base's, else the run's."""
+    return _file(cfg, "tokenizer")
+
+
+def teacher_file(cfg: Config) -> Path:
+    """Where the teacher's weights are: the base's, else the run's."""
+    return _file(cfg, "teacher")
+
+
+def _file(cfg: Config, part: str) -> Path:
+    return (folder(cfg) if cfg.base else run_folder(cfg) / part) / weights(part)
 
 
 def class_names(cfg: Config) -> list[str]:
@@ -49,22 +53,9 @@ def class_names(cfg: Config) -> list[str]:
     return describe(folder(cfg)).class_names
 
 
-def has_classifier(cfg: Config) -> bool:
-    """Whether the base brings a feature extractor."""
-    return read_json(folder(cfg) / "config.json").get("classifier") is not None
-
-
 def classifier(cfg: Config) -> tuple[Classifier, dict] | None:
     """The base's feature extractor and its sizes, if it has one."""
-    found = folder(cfg)
-    sizes = read_json(found / "config.json").get("classifier")
-    if sizes is None:
-        return None
-    path = found / "classifier.safetensors"
-    check_manifest(found, [path.name])
-    model = Classifier(**sizes)
-    load_strict(model, read_tensors(path), str(path))
-    return model.requires_grad_(False).eval(), sizes
+    return find_classifier(folder(cfg))
 
 
 def check_own(cfg: Config, stage: str) -> None:

@@ -86,6 +86,15 @@ def average(metrics: dict[str, float], device: torch.device) -> dict[str, float]
     return dict(zip(metrics, (flat / world()).tolist(), strict=True))
 
 
+def anyone(yes: bool, device: torch.device) -> bool:
+    """Whether any of the processes says yes; a collective."""
+    if world() == 1:
+        return yes
+    flag = torch.tensor(float(yes), device=device)
+    dist.all_reduce(flag)
+    return flag.item() > 0
+
+
 def gather(parts: dict) -> dict:
     """The union of the processes' dictionaries."""
     if world() == 1:

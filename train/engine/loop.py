@@ -1,10 +1,11 @@
 """The loop that every training stage runs in: resume, log, save, sample grids.
 
-A stage is an object with `networks` (name → module), `optimizers` (name → optimiser) and
-`step(i) → metrics`. Everything random in step i is a function of (seed, i), so a resumed run is the
-uninterrupted run.
+A stage is an object with `networks` (name → module), `optimizers` (name → optimiser),
+`step(i) → metrics` and `finish(folder)`. Everything random in step i is a function of (seed, stage,
+i), so a resumed run is the uninterrupted run.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import torch
 from tqdm import tqdm
 
 from dd2core.errors import DD2Error
+from dd2core.noise import stream_seed
 from dd2core.tools.device import pick_device
-from train.engine import distributed
+from train.engine import distributed, signals
 from train.engine.run_folder import Run, Trainable
 from train.engine.sharding import takes_part
 from train.settings.schema import Config
@@ -27,20 +29,20 @@ def setup(cfg: Config) -> torch.device:
     """
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    torch.manual_seed(cfg.seed)
+    torch.manual_seed(stream_seed(cfg.seed, "first weights"))
     return distributed.start(pick_device(cfg.device))
 
 
 def run_stage(
     cfg: Config, stage: str, job: Trainable, on_grid=None, name: str | None = None
 ) -> Path:
-    """Train `job` to the end of its stage, from wherever the last run stopped.
+    """Train `job` to the end of its stage, from wherever the last run stopped, and finish it.
 
     Args:
         cfg (Config): the experiment; `getattr(cfg, stage)` holds steps and intervals.
         stage (str): name of the stage: its section of the settings.
-        job (Trainable): networks, optimisers and the step.
-        on_grid (Callable[[Path], None] | None): writes a sample grid to the given PNG path,
+        job (Trainable): networks, optimisers, the step and what is written at the end.
+        on_grid (Callable[[int], None] | None): writes a sample grid of a step into the folder,
             every `grid_every` steps; see `takes_part` for who calls it.
         name (str | None): of the folder; None is the stage's.
 
@@ -48,47 +50,67 @@ def run_stage(
         Path: the stage's folder.
 
     Raises:
-        DD2Error: a state that does not fit, or a loss that is not finite (names step and preset).
+        DD2Error: a state that does not fit or is of another run, a folder that another process
+            trains in, or a loss that is not finite (names step and preset).
+        SystemExit: SIGTERM or SIGINT came; the step was finished and saved.
     """
-    opts, run = getattr(cfg, stage), Run(cfg, stage, name)
-    first, seconds = run.resume(job)
+    run = Run(cfg, stage, name)
     if cfg.dry_run:
+        run.resume(job)
         return _dry_run(cfg, run, job)
-    main = distributed.is_main()
-    if main:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.trim_log(first)
-        run.save_config()
-    board = _tensorboard(run) if cfg.tensorboard and main else None
-    if first >= opts.steps and main:
-        print(f"{stage}: all {first} steps are done already")
-    bar = tqdm(range(first, opts.steps), desc=f"{cfg.name} {stage}", initial=first,
-               total=opts.steps, mininterval=2.0, dynamic_ncols=True, disable=not main)
-    since = time.perf_counter()
-    for i in bar:
-        metrics = seeded_step(cfg, job, i)
-        done = i + 1
-        if main and (done % opts.log_every == 0 or done == opts.steps):
-            now = seconds + time.perf_counter() - since
-            run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
-            bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]},
-                            refresh=False)
-            for k, v in metrics.items() if board else ():
-                board.add_scalar(f"{stage}/{k}", v, done)
-        if not takes_part(cfg):
-            continue
-        if done % opts.save_every == 0 or done == opts.steps:
-            run.save(job, done, seconds + time.perf_counter() - since)
-        if on_grid and opts.grid_every and done % opts.grid_every == 0:
-            on_grid(run.folder / f"grid-{done:06d}.png")
-    if board:
-        board.close()
+    with run.held():
+        main = distributed.is_main()
+        write = run.check_origin() if main else False
+        first, seconds = run.resume(job)
+        if main and first >= getattr(cfg, stage).steps:
+            print(f"{stage}: all {first} steps are done already")
+        if main and (write or first < getattr(cfg, stage).steps):
+            run.begin(first)
+        _train(cfg, run, job, first, seconds, on_grid)
+        if takes_part(cfg):
+            job.finish(run.folder)
     return run.folder
 
 
-def seeded_step(cfg: Config, job: Trainable, i: int) -> dict[str, float]:
-    """`job.step(i)` with torch's generators seeded from (seed, i); checks that it is finite."""
-    torch.manual_seed((cfg.seed * 1_000_003 + i) * 4096 + distributed.rank())
+def _train(cfg: Config, run: Run, job: Trainable, first: int, seconds: float, on_grid) -> None:
+    """The steps from `first` on. A grid, and the snapshot beside it, is written before the state:
+    a state never claims what a kill has kept from being there."""
+    opts, stage, main = getattr(cfg, run.stage), run.stage, distributed.is_main()
+    board = _tensorboard(run) if cfg.tensorboard and main else None
+    bar = tqdm(range(first, opts.steps), desc=f"{cfg.name} {stage}", initial=first,
+               total=opts.steps, mininterval=2.0, dynamic_ncols=True, disable=not main)
+    since = time.perf_counter()
+    with signals.watch() as asked:
+        for i in bar:
+            metrics = seeded_step(cfg, job, i, stage)
+            done = i + 1
+            now = seconds + time.perf_counter() - since
+            if main and (done % opts.log_every == 0 or done == opts.steps):
+                run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
+                bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]},
+                                refresh=False)
+                for k, v in metrics.items() if board else ():
+                    board.add_scalar(f"{stage}/{k}", v, done)
+            stop = distributed.anyone(asked.signal is not None, _device(job))
+            if takes_part(cfg):
+                if on_grid and opts.grid_every and done % opts.grid_every == 0:
+                    on_grid(done)
+                if stop or done % opts.save_every == 0 or done == opts.steps:
+                    run.save(job, done, seconds + time.perf_counter() - since)
+            if stop:
+                bar.close()
+                if main:
+                    print(f"{stage}: stopped and saved after step {done}, the same command again "
+                          "goes on there", file=sys.stderr)
+                sys.exit(asked.exit_code)
+    if board:
+        board.close()
+
+
+def seeded_step(cfg: Config, job: Trainable, i: int, stage: str) -> dict[str, float]:
+    """`job.step(i)` with torch's generators seeded from (seed, stage, i); checks that it is
+    finite."""
+    torch.manual_seed(stream_seed(cfg.seed, f"step of {stage}", i, distributed.rank()))
     metrics = distributed.average(job.step(i), _device(job))
     bad = [k for k, v in metrics.items() if v != v or v in (float("inf"), float("-inf"))]
     if bad:
@@ -118,7 +140,7 @@ def _dry_run(cfg: Config, run: Run, job: Trainable) -> Path:
     opts = getattr(cfg, run.stage)
     with FlopCounterMode(display=False) as counter:
         since = time.perf_counter()
-        metrics = seeded_step(cfg, job, 0)
+        metrics = seeded_step(cfg, job, 0, run.stage)
         took = time.perf_counter() - since
     for name, module in job.networks.items():
         n = sum(p.numel() for p in module.parameters())

@@ -4,11 +4,16 @@ Inception means nothing on 28-pixel clothes, so Fréchet distance ("FD"), precis
 taken on this classifier's penultimate features (method §9).
 """
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
+from dd2core.errors import DD2Error
+from dd2core.store.files import check_manifest, load_strict, read_json, read_tensors
+from dd2core.store.names import CLASSIFIER, CONFIG, weights
 from dd2core.tools.images import to_float
 
 
@@ -41,6 +46,27 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, channels, H, W) in [−1, 1] → logits (B, classes)."""
         return self.classes(F.dropout(self.features(images), 0.3, self.training))
+
+
+def find_classifier(folder: Path) -> tuple[Classifier, dict] | None:
+    """The feature extractor of a model folder, frozen, and its sizes; None if it has none.
+
+    Raises:
+        DD2Error: it, or what tells of it, is damaged.
+    """
+    check_manifest(folder, [CONFIG])
+    sizes = read_json(folder / CONFIG).get("classifier")
+    if sizes is None:
+        return None
+    path = folder / weights(CLASSIFIER)
+    check_manifest(folder, [path.name])
+    try:
+        model = Classifier(**sizes)
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise DD2Error(f"{folder / CONFIG} is not a model's: its classifier cannot be of these "
+                       f"sizes ({str(error).splitlines()[0]}).") from None
+    load_strict(model, read_tensors(path), str(path))
+    return model.requires_grad_(False).eval(), sizes
 
 
 class ClassifierFeatures(FeatureExtractorBase):

@@ -6,7 +6,6 @@ images do not depend on how many processes there are.
 """
 
 import dataclasses
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from dd2core.errors import DD2Error
 from dd2core.pipeline import Pipeline
+from dd2core.store.atomic import atomic
 from dd2core.tools.images import to_float
 from train.data import labels
 from train.data.batches import evenly, mixed, spaced
@@ -126,12 +126,8 @@ def to_npz(path: Path) -> Path:
     This is what the evaluation of guided-diffusion (ADM) reads.
     """
     target = path.with_suffix(".npz")
-    tmp = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(tmp, arr_0=np.load(path, mmap_mode="r"))
-        os.replace(tmp, target)
-    finally:
-        tmp.unlink(missing_ok=True)
+    with atomic(target) as f:
+        np.savez(f, arr_0=np.load(path, mmap_mode="r"))
     path.unlink()
     return target
 

@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,8 +30,8 @@ from train.engine import loop, optim
 from train.settings.schema import Stage
 
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "dd1")
-WEIGHTS = {"tokenizer": "tokenizer", "classifier": "classifier", "teacher": "teacher",
-           "gts": "score", "warm": "dd1", "csd": "generator", "dd1": "dd1"}
+WEIGHTS = {**dict.fromkeys(STAGES, "generator"), "tokenizer": "tokenizer",
+           "classifier": "classifier", "teacher": "teacher"}
 BEFORE = {"tokenizer": (), "classifier": (), "teacher": ("tokenizer",),
           "gts": ("tokenizer", "teacher"), "warm": ("tokenizer", "teacher", "gts"),
           "csd": ("tokenizer", "teacher", "gts", "warm"), "dd1": ("tokenizer", "teacher", "gts")}
@@ -53,10 +52,10 @@ def stops_at(step: int):
     with pytest.MonkeyPatch.context() as patch:
         whole = loop.seeded_step
 
-        def seeded_step(cfg, job, i):
+        def seeded_step(cfg, job, i, stage):
             if i == step:
                 raise KeyboardInterrupt
-            return whole(cfg, job, i)
+            return whole(cfg, job, i, stage)
 
         patch.setattr(loop, "seeded_step", seeded_step)
         yield
@@ -100,7 +99,8 @@ def test_a_finished_stage_is_left_as_it_is_and_says_so(uninterrupted, capsys):
 
 def test_more_steps_carry_on(uninterrupted, tmp_path):
     out = copy_stages(uninterrupted, tmp_path, "tokenizer")
-    assert grey("tokenizer", out, "tokenizer.steps=8") is None
+    assert "tokenizer.steps=6 (now 8)" in grey("tokenizer", out, "tokenizer.steps=8")
+    assert grey("tokenizer", out, "tokenizer.steps=8", "resume=anyway") is None
     assert log_steps(out / "tokenizer") == [1, 2, 3, 4, 5, 6, 7, 8]
     assert load_state(out / "tokenizer" / "state.pt")["step"] == 8
 
@@ -119,7 +119,8 @@ def halfway(tmp_path) -> Path:
 def test_a_loss_that_is_not_finite_names_step_and_preset(halfway, save_every):
     """With save_every=1 the step that ruins the weights would be saved before the loss tells."""
     before = (halfway / "tokenizer" / "state.pt").read_bytes()
-    stopped = grey("tokenizer", halfway, "tokenizer.lr=1e38", f"tokenizer.save_every={save_every}")
+    stopped = grey("tokenizer", halfway, "tokenizer.lr=1e38", "resume=anyway",
+                   f"tokenizer.save_every={save_every}")
     assert stopped.startswith("error: ") and "not finite" in stopped and "\n" not in stopped
     assert f"step {4 if save_every == 3 else 3} of preset tiny" in stopped
     assert (halfway / "tokenizer" / "state.pt").read_bytes() == before
@@ -139,7 +140,7 @@ def test_every_metric_is_checked(value):
             return {"loss": 1.0, "grad": value}
 
     with pytest.raises(DD2Error, match="grad is not finite at step 7 of preset tiny"):
-        loop.seeded_step(config(), Job(), 7)
+        loop.seeded_step(config(), Job(), 7, "csd")
 
 
 def test_every_step_is_seeded_by_itself():
@@ -147,16 +148,19 @@ def test_every_step_is_seeded_by_itself():
         def step(self, i):
             return {"x": torch.rand(()).item()}
 
-    draws = [loop.seeded_step(config(), Job(), i)["x"] for i in (0, 1, 2)]
-    assert loop.seeded_step(config(), Job(), 1)["x"] == draws[1] and len(set(draws)) == 3
-    assert loop.seeded_step(config("seed=1"), Job(), 1)["x"] != draws[1]
+    def drawn(i, *words, stage="csd"):
+        return loop.seeded_step(config(*words), Job(), i, stage)["x"]
+
+    draws = [drawn(i) for i in (0, 1, 2)]
+    assert drawn(1) == draws[1] and len(set(draws)) == 3
+    assert drawn(1, "seed=1") not in draws and drawn(1, stage="tune") not in draws
 
 
 @pytest.mark.parametrize("damage", ["size", "truncated", "empty", "foreign", "text"])
 def test_a_state_that_does_not_fit_is_refused_and_kept(halfway, damage):
     state, words = halfway / "tokenizer" / "state.pt", []
     if damage == "size":
-        words = ["tokenizer.num_codes=16"]
+        words = ["tokenizer.num_codes=16", "resume=anyway"]
     elif damage == "foreign":
         torch.save({"weights": torch.zeros(3)}, state)
     else:
@@ -189,8 +193,8 @@ def test_an_unknown_device_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("stage", [*STAGES, "all", "export", "evaluate"])
 def test_a_dry_run_writes_nothing(stage, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda args, env: subprocess.CompletedProcess(
-        args, 1 if cli(args[2].removeprefix("train."), *args[3:]) else 0))
+    monkeypatch.setattr("train.all.call", lambda args, env: 1 if cli(
+        args[2].removeprefix("train."), *args[3:]) else 0)
     stopped = grey(stage, tmp_path / "x", f"export={tmp_path / 'y'}", "dry_run=true")
     assert not list(tmp_path.iterdir())
     if stage in STAGES:
@@ -218,7 +222,7 @@ def test_the_resolved_config_gives_the_same_settings_again(uninterrupted):
 def test_dd1_pairs_belong_to_their_settings(uninterrupted, tmp_path):
     """Latents depend on the seed and on the batches they were drawn in: other ones, other pairs."""
     out = copy_stages(uninterrupted, tmp_path, *BEFORE["dd1"], "dd1-pairs")
-    for word in ("dd1.pair_batch=6", "seed=1", "dd1.cfg=2"):
+    for word in ("dd1.pair_batch=6", "seed=1", "dd1.sampling.cfg=2", "dd1.sampling.top_k=3"):
         found = set((out / "dd1-pairs").iterdir())
         assert grey("dd1", out, "dd1.name=again", "dd1.steps=1", word) is None
         assert len(set((out / "dd1-pairs").iterdir()) - found) == 2, word
@@ -230,14 +234,16 @@ def test_another_teacher_has_other_pairs(uninterrupted, tmp_path):
     weights = read_tensors(out / "teacher" / "teacher.safetensors")
     write_tensors(out / "teacher" / "teacher.safetensors", {k: 2 * a for k, a in weights.items()})
     found = set((out / "dd1-pairs").iterdir())
-    assert grey("dd1", out, "dd1.name=again", "dd1.steps=1") is None
+    stopped = grey("dd1", out, "dd1.name=again", "dd1.steps=1")
+    assert "gts was trained on another teacher/teacher.safetensors" in stopped
+    assert grey("dd1", out, "dd1.name=again", "dd1.steps=1", "resume=anyway") is None
     assert len(set((out / "dd1-pairs").iterdir()) - found) == 2
 
 
 @pytest.mark.parametrize("word", ["csd.form=gan", "csd.start=random"])
 def test_an_unknown_choice_lists_the_known(uninterrupted, word):
     stopped = grey("csd", uninterrupted, word)
-    assert stopped.startswith(f"error: {word} is unknown: use ")
+    assert stopped.startswith(f"error: {word.removeprefix('csd.')} is unknown: use ")
 
 
 def test_csd_writes_its_grid(uninterrupted):
@@ -254,7 +260,7 @@ def test_tokens_are_cached_and_follow_the_tokenizer(uninterrupted, tmp_path):
     assert grey("teacher", out, "teacher.steps=1") is None
     assert snapshot(out / "tokens") == first
     shutil.rmtree(out / "teacher")
-    assert grey("tokenizer", out, "tokenizer.steps=8") is None
+    assert grey("tokenizer", out, "tokenizer.steps=8", "resume=anyway") is None
     assert grey("teacher", out, "teacher.steps=1") is None
     assert snapshot(out / "tokens") != first
 

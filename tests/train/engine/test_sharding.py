@@ -18,10 +18,10 @@ CPU = torch.device("cpu")
 STAGES = {"llamagen": ("teacher", "gts", "warm", "csd"), "var": ("gts", "csd")}
 WORDS = {  # a token table, whose Linear(C, D) has no gradient in every other step; both forms
     "llamagen": ("teacher.token_input=table", "csd.form=sid", "csd.guidance_steps=2"),
-    "var": ("family=var", "tokenizer.patch_nums=[1,2,4]", "gts.cfg=1.0", "csd.cfg=1.0",
+    "var": ("family=var", "tokenizer.patch_nums=[1,2,4]", "sampling.cfg=1.0",
             "csd.start=gts", "csd.pair_share=0"),
 }
-FILES = {"teacher": ["teacher"], "gts": ["score"], "warm": ["dd1"],
+FILES = {"teacher": ["teacher"], "gts": ["generator"], "warm": ["generator"],
          "csd": ["generator", "guidance", "generator-000002", "generator-000006"]}
 
 # The folder `whole` holds each stage without sharding; a folder named like a stage holds that stage
@@ -34,8 +34,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
-from tests.train_helpers import grey
-from train import distributed, loop
+from tests.support.train_helpers import grey
+from train.engine import distributed, loop
 
 out, stages, words = Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:]
 dist.init_process_group("gloo", timeout=timedelta(minutes=5))  # a dead-lock is an error by then
@@ -59,10 +59,10 @@ def check(job, shard):
         assert mine < 0.6 * everyones if shard else mine == everyones, (mine, everyones)
 
 def train(stage, folder, shard, until=None):
-    def step(cfg, job, i):
+    def step(cfg, job, i, stage):
         if i == until:
             raise KeyboardInterrupt
-        metrics = seeded_step(cfg, job, i)
+        metrics = seeded_step(cfg, job, i, stage)
         check(job, shard)
         return metrics
 

@@ -149,7 +149,7 @@ def test_an_upload_loads_again_by_its_id(run, fake_hub, capsys):
 def test_the_hub_id_serves_as_a_base(run, fake_hub, tmp_path):
     assert grey("export", *run, "export_hub=owner/name") is None
     assert grey("gts", tmp_path / "run", "base=owner/name@v1", *STEPS) is None
-    assert (tmp_path / "run" / "gts" / "score.safetensors").exists()
+    assert (tmp_path / "run" / "gts" / "generator.safetensors").exists()
 
 
 class Answer(Exception):

@@ -1,0 +1,99 @@
+"""Which numbers a setting may be: one table, whatever section the setting stands in."""
+
+import dataclasses
+import math
+
+from dd2core.errors import DD2Error
+from dd2core.sampling import Sampling
+from dd2core.store.names import safe_name
+from train.settings.schema import Config, CSDStage
+
+# Intervals: [ and ] belong to it, ( and ) do not. None, where a setting may be it, is not checked.
+RANGES = {
+    **dict.fromkeys(
+        ("batch", "batches", "channels", "chunk", "code_dim", "depth", "euler_steps", "features",
+         "groups", "guidance_steps", "heads", "hidden", "image_size", "log_every", "mult", "n",
+         "num_codes", "pair_batch", "pairs", "patch_nums", "processes", "repeats", "resize",
+         "revive_every", "save_every", "steps", "thread_counts", "threads", "times", "width",
+         "z_channels"), "[1, inf)"),
+    **dict.fromkeys(
+        ("average", "commitment", "grid_every", "guidance_first", "l1", "l2", "latent_weight",
+         "lr", "lr_final", "lr_guidance", "pair_latent_weight", "pair_weight", "phi_convs",
+         "res_blocks", "start", "starts", "warmup", "weight_decay"), "[0, inf)"),
+    **dict.fromkeys(("clip", "ema_warmup", "mlp_ratio", "omega_min", "pair_sharpness",
+                     "sharpness"), "(0, inf)"),
+    **dict.fromkeys(("beta1", "beta2", "ema"), "[0, 1)"),
+    **dict.fromkeys(("class_dropout", "pair_share"), "[0, 1]"),
+    "t_init": "(0, 1)", "t_min": "(0, 1)", "t_max": "(0, 1]",
+    "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",
+}
+MAY_BE_0 = ("warm.steps", "tune.steps")  # stages that may be left out
+
+
+def check_ranges(cfg: Config) -> None:
+    """Refuse settings that cannot be.
+
+    Raises:
+        DD2Error: names the first one, and what it may be.
+    """
+    for key, value in numbers(cfg):
+        name = key.rpartition(".")[2]
+        interval = "[0, inf)" if key in MAY_BE_0 else RANGES[name]
+        values = value if isinstance(value, list) else [value]
+        if not all(inside(v, interval) for v in values):
+            raise DD2Error(f"{key}={value} must be {_said(interval)}.")
+    for key in ("gts", "csd", "tune"):
+        o = getattr(cfg, key)
+        if o.t_min >= o.t_max:
+            raise DD2Error(f"{key}.t_min={o.t_min} must be less than {key}.t_max={o.t_max}.")
+        if isinstance(o, CSDStage):
+            _check_average(key, o)
+    for key, name in (("name", cfg.name), ("dd1.name", cfg.dd1.name), ("warm.name", cfg.warm.name),
+                      ("evaluate.tag", cfg.evaluate.tag)):
+        if name is not None:
+            safe_name(name, key)
+    if cfg.resume not in ("same", "anyway"):
+        raise DD2Error(f"resume={cfg.resume} is unknown: use same or anyway.")
+
+
+def numbers(section, before: str = "") -> list[tuple[str, float | list]]:
+    """All settings that are numbers or lists of them, by dotted name."""
+    found = []
+    for f in dataclasses.fields(section):
+        value, key = getattr(section, f.name), before + f.name
+        if dataclasses.is_dataclass(value) and not isinstance(value, Sampling):  # checks itself
+            found += numbers(value, f"{key}.")
+        elif isinstance(value, int | float | list) and not isinstance(value, bool):
+            found.append((key, value))
+    if isinstance(getattr(section, "top_p", None), float):  # evaluate's, checked as it is used
+        found = [(k, v) for k, v in found
+                 if k.rpartition(".")[2] not in ("temperature", "top_k", "top_p")]
+    return found
+
+
+def inside(value: float, interval: str) -> bool:
+    """Whether a finite number lies in an interval such as `[0, 1)`."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return math.isfinite(value) and above and below
+
+
+def _said(interval: str) -> str:
+    low, high = interval[1:-1].split(", ")
+    if high != "inf":
+        return f"a number in {interval}"
+    if low == "-inf":
+        return "a finite number"
+    return f"a finite number {'of at least' if interval[0] == '[' else 'greater than'} {low}"
+
+
+def _check_average(key: str, o: CSDStage) -> None:
+    if o.average is None:
+        return
+    known = len(o.average) == 2 and 0 < o.average[0] <= o.average[1] <= o.steps
+    if not known or not o.grid_every or (
+            o.average[1] // o.grid_every == (o.average[0] - 1) // o.grid_every):
+        raise DD2Error(f"{key}.average={o.average} must be the first and last step of snapshots, "
+                       f"within {key}.steps={o.steps} and with a multiple of {key}.grid_every="
+                       f"{o.grid_every} between them.")
