@@ -35,10 +35,10 @@ def best_threads(run: Callable[[], object], device: torch.device) -> int:
     run()  # the first call pays for caches
     if device.type != "cpu" or every == 1 or time.perf_counter() - since > PATIENCE:
         return every
-    turns: list[tuple[float, float]] = []
-    while not turns or (len(turns) < READINGS and time.perf_counter() - since < PATIENCE):
-        turns.append((_seconds(run, every), _seconds(run, 1)))
-    on_every, on_one = map(min, zip(*turns, strict=True))
+    rounds: list[tuple[float, float]] = []
+    while not rounds or (len(rounds) < READINGS and time.perf_counter() - since < PATIENCE):
+        rounds.append((_seconds(run, every), _seconds(run, 1)))
+    on_every, on_one = map(min, zip(*rounds, strict=True))
     return every if on_every <= on_one else 1
 
 

@@ -70,19 +70,20 @@ def test_a_contribution_is_the_mean_of_a_map_and_its_convolution(pyramid):
     i = pyramid.phi[1]
     weight, bias = pyramid.weight[i * C : (i + 1) * C], pyramid.bias[i * C : (i + 1) * C]
     expected = (up + F.conv2d(up, weight, bias, padding=1)) / 2
-    got = pyramid.rise(x, 1, pyramid.kernels()).mT.reshape(expected.shape)
+    got = pyramid.contribution(x, 1, pyramid.kernels()).mT.reshape(expected.shape)
     torch.testing.assert_close(got, expected)
 
 
 def test_splitting_and_merging_are_inverse(pyramid):
     f = torch.randn(2, SIDE**2, C)
-    asked, sums = pyramid.split(f, lambda rest: rest.round(decimals=1))  # not a code: any vectors
-    torch.testing.assert_close(pyramid.merge(asked.round(decimals=1)), sums[-1])
+    # Not codes: any vectors.
+    residuals, sums = pyramid.split(f, lambda rest: rest.round(decimals=1))
+    torch.testing.assert_close(pyramid.merge(residuals.round(decimals=1)), sums[-1])
     for k in (1, 2):
-        part = pyramid.merge(asked.round(decimals=1), k)
+        part = pyramid.merge(residuals.round(decimals=1), k)
         torch.testing.assert_close(part, sums[k - 1])
         first, last = SPANS[k]
-        torch.testing.assert_close(pyramid.down(f - part, k), asked[:, first:last])
+        torch.testing.assert_close(pyramid.down(f - part, k), residuals[:, first:last])
 
 
 def test_inputs_are_the_sum_of_the_coarser_scales_seen_at_each_scale(pyramid):
@@ -125,7 +126,7 @@ def test_a_frozen_copy_follows_when_told_to(pyramid):
     with torch.no_grad():
         pyramid.weight.mul_(2)
     assert not torch.allclose(frozen.inputs(x), pyramid.inputs(x), atol=1e-3)
-    frozen.follow(pyramid)
+    frozen.copy_from(pyramid)
     torch.testing.assert_close(frozen.inputs(x), pyramid.inputs(x), atol=1e-5, rtol=1e-5)
 
 

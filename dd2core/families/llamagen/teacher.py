@@ -14,8 +14,8 @@ from dd2core.families.llamagen.transformer import (
     Block,
     LlamaGenBackbone,
     LlamaGenTransformer,
+    rotary_factors,
     run_block,
-    turns,
 )
 
 
@@ -31,7 +31,7 @@ class KVCache:
         shape = (2, labels.shape[0], cfg.heads, cfg.grid**2, cfg.width // cfg.heads)
         self.blocks = [(block.weights(), like.new_empty(shape, dtype=dtype))
                        for block in cast(Iterable[Block], model.blocks)]
-        self.turn, self.table = turns(model.cos, model.sin), model.table().to(like.dtype)
+        self.rotary, self.table = rotary_factors(model.cos, model.sin), model.table().to(like.dtype)
         self.labels, self.length = labels, 0
 
 
@@ -82,9 +82,9 @@ class LlamaGenTeacher(CodebookTeacher):
         x = F.embedding(tokens[:, max(first - 1, 0) : step], cache.table)
         if first == 0:
             x = torch.cat([model.class_embedding(cache.labels)[:, None], x], 1)
-        turn, heads = cache.turn[first:last], model.cfg.heads
+        rotary, heads = cache.rotary[first:last], model.cfg.heads
         for weights, kv in cache.blocks:
-            x = run_block(weights, heads, x, turn, kv, first)  # (B, n, D)
+            x = run_block(weights, heads, x, rotary, kv, first)  # (B, n, D)
         cache.length = last
         x = F.rms_norm(x[:, -1:], x.shape[-1:], model.norm.weight, 1e-5)
         return F.linear(x, self.transformer.output.weight)  # (B, 1, V)

@@ -34,19 +34,19 @@ def rotary_2d(grid: int, head_dim: int, base: float = 10_000.0) -> tuple[Tensor,
     return F.pad(angle.cos(), (0, 0, 1, 0)), F.pad(angle.sin(), (0, 0, 1, 0))
 
 
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
+def rotate(x: Tensor, factors: Tensor) -> Tensor:
     """Turn the pairs (x_0, x_1), (x_2, x_3), … of (..., d) by complex numbers (..., d/2).
 
     One complex product instead of ten small operations: half of an AR step's time is overhead.
     """
-    pairs = x.to(torch.promote_types(x.dtype, turn.real.dtype)).unflatten(-1, (-1, 2))
-    return torch.view_as_real(torch.view_as_complex(pairs) * turn).flatten(-2).to(x.dtype)
+    pairs = x.to(torch.promote_types(x.dtype, factors.real.dtype)).unflatten(-1, (-1, 2))
+    return torch.view_as_real(torch.view_as_complex(pairs) * factors).flatten(-2).to(x.dtype)
 
 
-def turns(cos: Tensor, sin: Tensor) -> Tensor:
+def rotary_factors(cos: Tensor, sin: Tensor) -> Tensor:
     """The complex factors of q, k and v for `rotate`, (n, 3, 1, d/2), from (n, d/2); v stays."""
-    turn = torch.complex(cos.float(), sin.float())
-    return torch.stack((turn, turn, torch.ones_like(turn)), 1)[:, :, None]
+    factors = torch.complex(cos.float(), sin.float())
+    return torch.stack((factors, factors, torch.ones_like(factors)), 1)[:, :, None]
 
 
 class Weights(NamedTuple):
@@ -62,7 +62,7 @@ class Weights(NamedTuple):
 
 
 def run_block(
-    w: Weights, heads: int, x: Tensor, turn: Tensor, cache: Tensor | None = None, start: int = 0
+    w: Weights, heads: int, x: Tensor, rotary: Tensor, cache: Tensor | None = None, start: int = 0
 ) -> Tensor:
     """x + attention(norm(x)), then x + SwiGLU(norm(x)).
 
@@ -70,7 +70,7 @@ def run_block(
         w (Weights): of the block.
         heads (int): attention heads.
         x (Tensor): (B, n, D).
-        turn (Tensor): `turns` of the n positions.
+        rotary (Tensor): `rotary_factors` of the n positions.
         cache (Tensor | None): keys and values of all positions, (2, B, heads, L, d/heads); those
             of x are written in place. A head's rows lie together: attention reads them all.
         start (int): position of x's first row.
@@ -81,7 +81,7 @@ def run_block(
     b, n, d = x.shape
     x = x.reshape(b * n, d)  # a product of matrices is one call; of a stack of them, five
     h = F.rms_norm(x, (d,), w.attention_norm, 1e-5)
-    qkv = rotate(F.linear(h, w.wqkv).view(b, n, 3, heads, -1), turn)
+    qkv = rotate(F.linear(h, w.wqkv).view(b, n, 3, heads, -1), rotary)
     mask = None
     if cache is None:
         q, k, v = qkv.unbind(2)  # (B, n, heads, d/heads)
@@ -115,10 +115,10 @@ class Block(nn.Module):
         return Weights(*(getattr(self, name).weight for name in Weights._fields))
 
     def forward(
-        self, x: Tensor, turn: Tensor, cache: Tensor | None = None, start: int = 0
+        self, x: Tensor, rotary: Tensor, cache: Tensor | None = None, start: int = 0
     ) -> Tensor:
         """See `run_block`."""
-        return run_block(self.weights(), self.heads, x, turn, cache, start)
+        return run_block(self.weights(), self.heads, x, rotary, cache, start)
 
 
 class LlamaGenBackbone(Backbone):
@@ -175,9 +175,9 @@ class LlamaGenBackbone(Backbone):
     def run_blocks(self, x: Tensor) -> Tensor:
         """Blocks and final norm on inputs (B, n, D) that start with the class token."""
         n = x.shape[1]
-        turn = turns(self.cos[:n], self.sin[:n])
+        rotary = rotary_factors(self.cos[:n], self.sin[:n])
         for block in self.blocks:
-            x = block(x, turn)  # (B, L, D)
+            x = block(x, rotary)  # (B, L, D)
         return self.norm(x)
 
     def add_code_input(self) -> None:

@@ -91,7 +91,7 @@ class Pyramid(nn.Module):
         """Area-down-sample f (B, p_K², C) to scale k: (B, p_k², C)."""
         return f if k == len(self.spans) - 1 else getattr(self, f"down_{k}") @ f
 
-    def rise(self, x: Tensor, k: int, kernels: list[Kernel]) -> Tensor:
+    def contribution(self, x: Tensor, k: int, kernels: list[Kernel]) -> Tensor:
         """The contribution of scale k's vectors (B, p_k², C) to f̂: (B, p_K², C)."""
         if k < len(self.spans) - 1:
             x = getattr(self, f"up_{k}") @ x
@@ -104,7 +104,7 @@ class Pyramid(nn.Module):
         kernels, f = self.kernels(), vectors.new_zeros(len(vectors), self.side**2, self.width)
         with full_precision(vectors.device):
             for k, (first, last) in enumerate(self.spans[:scales]):
-                f = f + self.rise(vectors[:, first:last], k, kernels)
+                f = f + self.contribution(vectors[:, first:last], k, kernels)
         return f
 
     @property
@@ -121,7 +121,7 @@ class Pyramid(nn.Module):
         f = vectors.new_zeros(len(vectors), self.side**2, self.width)
         with full_precision(vectors.device):
             for k, (first, last) in enumerate(self.spans[:-1]):
-                f = f + self.rise(vectors[:, first:last], k, kernels)
+                f = f + self.contribution(vectors[:, first:last], k, kernels)
                 out.append(self.down(f, k + 1))
         return torch.cat(out, 1) if out else vectors[:, :0]
 
@@ -139,13 +139,13 @@ class Pyramid(nn.Module):
             tuple[Tensor, list[Tensor]]: the vectors that were looked up, (B, L, C), and f̂ after
             each scale, K tensors (B, p_K², C).
         """
-        kernels, total, asked, sums = self.kernels(), torch.zeros_like(f), [], []
+        kernels, total, residuals, sums = self.kernels(), torch.zeros_like(f), [], []
         with full_precision(f.device):
             for k in range(len(self.spans)):
-                asked.append(self.down(f - total, k))
-                total = total + self.rise(look_up(asked[-1]), k, kernels)
+                residuals.append(self.down(f - total, k))
+                total = total + self.contribution(look_up(residuals[-1]), k, kernels)
                 sums.append(total)
-        return torch.cat(asked, 1), sums
+        return torch.cat(residuals, 1), sums
 
 
 class FrozenPyramid(Pyramid):
@@ -166,10 +166,10 @@ class FrozenPyramid(Pyramid):
             self.register_buffer(name, None, persistent=False)
         self.register_buffer("matrix", None, persistent=False)  # (L·C, (L − p_1²)·C)
         self.register_buffer("offset", None, persistent=False)  # ((L − p_1²)·C,)
-        self.to(source.weight.device).follow(source)
+        self.to(source.weight.device).copy_from(source)
 
     @torch.no_grad()
-    def follow(self, source: Pyramid) -> None:
+    def copy_from(self, source: Pyramid) -> None:
         """Take over the convolutions of the tokenizer's pyramid."""
         self.weight, self.bias = source.weight.detach().clone(), source.bias.detach().clone()
         self.matrix = self.offset = None

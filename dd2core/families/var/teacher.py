@@ -30,7 +30,7 @@ class ScaleCache:
         self.blocks = [(block.weights(), block.modulate(condition),
                         like.new_empty(shape, dtype=dtype)) for block in blocks]
         self.norm, self.first = model.norm_modulation(c), model.first(labels)
-        self.places, self.kernels = model.places(), model.pyramid.kernels()
+        self.positions, self.kernels = model.position_embeddings(), model.pyramid.kernels()
         self.f = like.new_zeros(labels.shape[0], cfg.patch_nums[-1] ** 2, cfg.code_dim)
         self.scales = 0
 
@@ -51,7 +51,7 @@ class VARTeacher(CodebookTeacher):
         # Convolutions of small batches are a fifth faster on weights in this order.
         self.tokenizer = tokenizer.to(memory_format=torch.channels_last)
         self.transformer = transformer
-        transformer.backbone.follow(tokenizer)
+        transformer.backbone.copy_codes(tokenizer)
         self.num_classes, self.num_tokens = cfg.num_classes, cfg.num_tokens
         self.spans = scale_spans(cfg.patch_nums)
         ratio = transformer.backbone.scale_of / max(1, len(self.spans) - 1)
@@ -82,7 +82,7 @@ class VARTeacher(CodebookTeacher):
         first, last = self.spans[done][0], self.spans[step][1]
         x = torch.cat([self._input(cache, tokens, k) for k in range(done, step + 1)], 1) \
             if step > done else self._input(cache, tokens, step)
-        x = x + cache.places[first:last]  # (B, n, D)
+        x = x + cache.positions[first:last]  # (B, n, D)
         mask = model.mask[first:last, :last] if step > done else None
         for weights, modulation, kv in cache.blocks:
             x = run_block(weights, model.cfg.heads, x, modulation, mask, kv, first)
@@ -91,7 +91,8 @@ class VARTeacher(CodebookTeacher):
         return self.transformer.output(modulate(x, *cache.norm))  # (B, n, V)
 
     def _input(self, cache: ScaleCache, tokens: Tensor, k: int) -> Tensor:
-        """Inputs (B, p_k², D) of scale k, without places; f̂ takes in the scale before."""
+        """Inputs (B, p_k², D) of scale k, without position embeddings; f̂ takes the scale before
+        in."""
         if k == 0:
             return cache.first
         model, (first, last) = self.transformer.backbone, self.spans[k - 1]
@@ -100,7 +101,8 @@ class VARTeacher(CodebookTeacher):
             seen = pyramid.input_of(k, model.codes[tokens[:, :last]])
         else:
             with full_precision(tokens.device):
-                cache.f += pyramid.rise(model.codes[tokens[:, first:last]], k - 1, cache.kernels)
+                codes = model.codes[tokens[:, first:last]]
+                cache.f += pyramid.contribution(codes, k - 1, cache.kernels)
                 seen = pyramid.down(cache.f, k)
         return model.code_input(seen).to(cache.first.dtype)
 

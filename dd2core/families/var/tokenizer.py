@@ -58,8 +58,8 @@ class VARTokenizer(nn.Module):
             tokens.append(nearest_code(rest.detach(), codes.detach()))
             return F.embedding(tokens[-1], codes)
 
-        asked, sums = self.pyramid.split(f, look_up)
-        return torch.cat(tokens, 1), asked, sums
+        residuals, sums = self.pyramid.split(f, look_up)
+        return torch.cat(tokens, 1), residuals, sums
 
     def features(self, images: Tensor) -> Tensor:
         """The vectors that are looked up, scale after scale: images → (B, L, C)."""

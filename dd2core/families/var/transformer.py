@@ -60,9 +60,9 @@ class VARBackbone(Backbone):
         self.register_buffer("scale_of", scale_of_tokens(cfg.patch_nums), persistent=False)
         self.register_buffer("mask", scale_mask(cfg.patch_nums), persistent=False)
 
-    def follow(self, tokenizer: VARTokenizer) -> None:
+    def copy_codes(self, tokenizer: VARTokenizer) -> None:
         """Take over the tokenizer's codes and convolutions."""
-        self.pyramid.follow(tokenizer.pyramid)
+        self.pyramid.copy_from(tokenizer.pyramid)
         self.codes = tokenizer.codes.detach().clone()
         self.code_scale = scaled_codebook(tokenizer.codes)[1]
 
@@ -70,12 +70,12 @@ class VARBackbone(Backbone):
         """Tokens (B, n) or code-like vectors (B, n, C) → vectors on the stored codes' scale."""
         return prefix / self.code_scale if prefix.is_floating_point() else self.codes[prefix]
 
-    def places(self) -> Tensor:
+    def position_embeddings(self) -> Tensor:
         """What tells tokens apart before they say anything: level and position, (L, D)."""
         return self.position + self.level(self.scale_of)
 
     def first(self, labels: Tensor) -> Tensor:
-        """Inputs of the first scale, without places: (B,) → (B, p_1², D)."""
+        """Inputs of the first scale, without position embeddings: (B,) → (B, p_1², D)."""
         return self.class_embedding(labels)[:, None] + self.start
 
     def conditions(self, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +101,7 @@ class VARBackbone(Backbone):
         """
         seen = self.pyramid.inputs(self.vectors(prefix))  # (B, L − p_1², C)
         first, rest = self.first(labels), self.code_input(seen)
-        x = torch.cat([first, rest.to(first.dtype)], 1) + self.places()  # (B, L, D)
+        x = torch.cat([first, rest.to(first.dtype)], 1) + self.position_embeddings()  # (B, L, D)
         c, condition = self.conditions(labels)
         for block in self.blocks:
             x = block(x, condition, self.mask)  # (B, L, D)
