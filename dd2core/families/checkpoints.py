@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dd2core.errors import DD2Error, some
-from dd2core.store.files import read_tensors
+from dd2core.store.files import LFS_POINTER, is_lfs_pointer, read_tensors
 
 WRAPPERS = ("model", "module", "ema", "state_dict", "trainer")  # looked into in this order
 PREFIXES = ("module.", "_orig_mod.")  # left by data parallelism and torch.compile
@@ -37,6 +37,8 @@ def read_state(path: str | Path) -> dict:
             state = torch.load(path, map_location="cpu", weights_only=True,
                                mmap=zipfile.is_zipfile(path))  # tensors stay on disk until used
     except Exception as error:  # torch.load raises many kinds; all mean the same to the user
+        if is_lfs_pointer(path):
+            raise DD2Error(f"{path} is {LFS_POINTER}.") from None
         raise DD2Error(
             f"{path} cannot be read safely ({type(error).__name__}): it is damaged, or holds more "
             "than tensors, plain containers and an argparse.Namespace."
@@ -46,11 +48,36 @@ def read_state(path: str | Path) -> dict:
     return state
 
 
+def choose(state: Mapping, wanted: str | None = None) -> tuple[Mapping, list[str], str | None]:
+    """A checkpoint with one set of weights in place of several, for `unwrap`.
+
+    Trainers keep `model` and its average `ema` in one file.
+
+    Args:
+        state (Mapping): what a checkpoint file holds.
+        wanted (str | None): the wrapper to take, where it is there; None is `unwrap`'s own order.
+
+    Returns:
+        Mapping: the checkpoint without the others.
+        list[str]: the wrappers that lie beside each other in it, in `unwrap`'s order; may be empty.
+        str | None: the one that is taken; None where it has no wrapper.
+    """
+    present = [k for k in WRAPPERS if isinstance(state.get(k), Mapping)]
+    if not present:
+        return state, [], None
+    if len(present) == 1 and present[0] != wanted:
+        inner, within, taken = choose(state[present[0]], wanted)
+        return {present[0]: inner}, within or present, taken or present[0]
+    taken = wanted if wanted in present else present[0]
+    return {taken: state[taken]}, present, taken
+
+
 def unwrap(state: Mapping, trainer_part: str = "var_wo_ddp") -> dict[str, Tensor]:
     """The flat dictionary of tensors in a checkpoint, bare or wrapped.
 
     Wrappers are looked into in the order `model`, `module`, `ema`, `state_dict`, `trainer`, as
-    deep as they go; prefixes that all names share (`module.`, `_orig_mod.`) are cut off.
+    deep as they go; prefixes that all names share (`module.`, `_orig_mod.`) are cut off. Of a file
+    with several, `choose` takes another and tells which there are.
 
     Args:
         state (Mapping): what a checkpoint file holds.
