@@ -15,6 +15,7 @@ import time
 from typing import Any, NoReturn
 
 from app.serve.environment import check_numbers, no_proxy
+from app.serve.memory import share_arenas
 
 DEFAULT_MODEL = "fashion-llamagen"
 
@@ -33,6 +34,7 @@ def main() -> None:
     page = None
     try:
         check_numbers()
+        share_arenas()
         with no_proxy():
             from app.serve.server import stop
         page = _load()

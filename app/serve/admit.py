@@ -5,6 +5,7 @@ recordings, links that store a session on disk, a development server. What is no
 not exist.
 """
 
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import gradio as gr
+
+from app.requests import quote
 
 API = "/gradio_api"
 MOST_BYTES = 64 * 1024  # of a body; the largest that the page sends has about two thousand
@@ -123,7 +126,9 @@ def check_post(page: gr.Blocks, path: str, body: dict[str, Any]) -> None:
         if not is_session(session):
             raise Refusal(400, SESSION_WANTED)
     elif kind == "call" and name.startswith("v2/"):
-        find_public(page, name.removeprefix("v2/"))  # the body holds arguments by name
+        known = inspect.signature(find_public(page, name.removeprefix("v2/")).fn).parameters
+        if strange := [key for key in body if key not in known]:
+            raise Refusal(422, f"There is no argument {quote(strange[0])}.")
         return
     elif kind not in {"run", "api", "call"} or not name:
         if (kind, name) != ("reset", ""):  # which does nothing
@@ -136,17 +141,17 @@ def check_post(page: gr.Blocks, path: str, body: dict[str, Any]) -> None:
         if event is not None and not (isinstance(event, str) and EVENT.fullmatch(event)):
             raise Refusal(400, "There is no such event.")
     elif kind == "call" or (kind != "queue" and body.get("fn_index") is None):
-        check_call(page, find_public(page, name), body)
+        check_call(find_public(page, name), body)
     else:
-        check_call(page, find_function(page, body.get("fn_index")), body)
+        check_call(find_function(page, body.get("fn_index")), body)
 
 
-def check_call(page: gr.Blocks, fn: Any, body: dict[str, Any]) -> None:
+def check_call(fn: Any, body: dict[str, Any]) -> None:
     """Number of inputs and trigger of a call of `fn`; raises Refusal."""
     data, trigger = body.get("data"), body.get("trigger_id")
-    if not isinstance(data, list) or not (fn.cancels or len(data) == len(fn.inputs)):
+    if not isinstance(data, list) or len(data) != len(fn.inputs):
         raise Refusal(422, f"Send data, a list of {len(fn.inputs)} values.")
-    if trigger is not None and (type(trigger) is not int or trigger not in page.blocks):
+    if trigger is not None and not (type(trigger) is int and 0 <= trigger < 2**31):
         raise Refusal(422, "There is no such trigger.")
     if body.get("batched") not in (None, False):
         raise Refusal(422, "Nothing here comes in batches.")
@@ -155,7 +160,7 @@ def check_call(page: gr.Blocks, fn: Any, body: dict[str, Any]) -> None:
 def find_function(page: gr.Blocks, index: Any) -> Any:
     """The function of that number that a visitor may call; raises Refusal."""
     fn = page.fns.get(index) if type(index) is int else None
-    if fn is None or not (fn.fn or fn.cancels) or any(t[1] == "unload" for t in fn.targets):
+    if fn is None or fn.fn is None or any(t[1] == "unload" for t in fn.targets):
         raise Refusal(404, "There is no such function.")
     return fn
 

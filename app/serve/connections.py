@@ -7,6 +7,7 @@ here once the server runs.
 """
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn import Server
@@ -77,6 +78,12 @@ def limit(server: Server) -> None:
     config: Any = server.config
     config.http_protocol_class = type("Patient", (Patient,), {"most": _most()})
     config.timeout_graceful_shutdown = GRACE
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line says anything about the page: noise on the port would fill the disk."""
+    return record.msg != "Invalid HTTP request received."
 
 
 def _most() -> int:

@@ -22,15 +22,20 @@ import time
 from typing import Any
 
 import gradio as gr
+from anyio.to_thread import run_sync
 from gradio.queueing import Event, Queue
 from gradio.utils import run_coro_in_background
+
+from app.serve.memory import give_back
 
 UPDATE = 2.0  # seconds between two messages about the place in line
 UNHEARD = 10.0  # seconds after which a session that never listened is forgotten
 DEAF = 30.0  # seconds after which one is that has stopped to listen; a stream asks every ten
-MOST_SESSIONS = 400  # with messages; beyond, the oldest that nobody listens to goes
+# Sessions with messages; beyond, the oldest that nobody listens to goes. At most 64 wait and 40 run.
+MOST_SESSIONS = 128
 MOST_UNREAD = 200  # messages of a session; a comparison sends about thirty
 EVERY = 1.0  # seconds between two looks for forgotten sessions
+TIDY = 30.0  # seconds between two times of giving freed memory back
 _LOG = logging.getLogger(__name__)
 
 
@@ -160,16 +165,22 @@ class SteadyQueue(Queue):
 
     async def _forget(self) -> None:
         """Drop the sessions that nobody listens to, with what they asked for."""
+        boxes, ids = self.pending_messages_per_session, self.pending_event_ids_session
+        tidied, untidy = time.monotonic(), False
         while not self._ended:
             await asyncio.sleep(EVERY)
             now = time.monotonic()
-            boxes = self.pending_messages_per_session
-            for session in [name for name, box in boxes.items() if box.is_forsaken(now)]:
+            gone = {name for name, box in boxes.items() if box.is_forsaken(now)}
+            gone |= ids.keys() - boxes.keys()
+            for session in gone:
                 boxes.pop(session, None)
                 await self.clean_events(session_hash=session)
-            for session in [name for name in self.pending_event_ids_session if name not in boxes]:
-                await self.clean_events(session_hash=session)
-                self.pending_event_ids_session.pop(session, None)
+                ids.pop(session, None)
+            untidy |= bool(gone)
+            idle = self.get_active_worker_count() == 0  # it would disturb somebody's clock
+            if untidy and now - tidied > (TIDY if idle else 4 * TIDY):
+                tidied, untidy = now, False
+                await run_sync(give_back)
 
 
 def install(page: gr.Blocks, max_size: int) -> gr.Blocks:
