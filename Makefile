@@ -21,12 +21,13 @@ CHECK = import sys; v = sys.version_info; \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint lock clean
 
 help:
 	@echo "make demo    the page: teacher and one-step generator side by side in the browser"
 	@echo "make test    all tests (ARGS='-k score' for some)"
-	@echo "make lint    ruff"
+	@echo "make lint    style and docstrings (ruff), types (mypy), import rules (import-linter)"
+	@echo "make lock    write what is installed, with hashes, to requirements.lock"
 	@echo "make clean   remove caches and build output; .venv/ and runs/ stay"
 	@echo
 	@echo "No GPU? A CUDA build of torch is 5.5 GB, this one is not:"
@@ -41,12 +42,26 @@ demo: $(RUN)
 test: $(RUN) $(DEV)
 	$(PY) -m pytest --durations=15 $(ARGS)
 
-# Only `check`: the code is formatted by hand, formulas above all.
-lint: $(DEV)
+# Only `check`: the code is formatted by hand, formulas above all. mypy reads torch's types.
+lint: $(RUN) $(DEV)
 	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
+
+# The lock is of PyPI's own torch, which brings CUDA on Linux: take TORCH_INDEX= for it.
+lock: $(RUN) $(DEV)
+	$(PY) -m pip freeze | grep -E '^[A-Za-z0-9_.-]+==' > $(VENV)/tested.txt
+	$(PY) -m pip install "uv>=0.9,<1"
+	printf '%s\n' '# What was tested last, with hashes; the ranges are in requirements.txt and' \
+	  '# requirements-dev.txt. For Python 3.11 on Linux, x86-64 (torch brings CUDA there):' \
+	  '#   pip install --require-hashes -r requirements.lock' '# Made by `make lock`.' \
+	  > requirements.lock
+	$(VENV)/bin/uv pip compile --quiet --python $(PY) --no-config --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --constraints $(VENV)/tested.txt \
+	  requirements.txt requirements-dev.txt >> requirements.lock
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache tests/artifacts
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage tests/artifacts
 	find . -name $(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PY):

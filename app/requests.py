@@ -96,6 +96,9 @@ def _labels(class_names: list[str], name: Any, count: int) -> list[int]:
         shown = ", ".join([ALL_CLASSES, *class_names[:10]])
         more = f" and {len(class_names) - 10} more" if len(class_names) > 10 else ""
         raise refuse(f"Unknown class {quote(name)}: choose one of {shown}{more}.")
+    if class_names.count(name) > 1:
+        raise refuse(f"{class_names.count(name)} classes are called {quote(name)}: rename one in "
+                     "the model's config.json.")
     return [class_names.index(name)] * count
 
 

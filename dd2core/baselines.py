@@ -19,6 +19,7 @@ def parallel_sample(
     """"onestep*": every token from the teacher's own logits with no prefix, all at once.
 
     Args:
+        teacher (CodebookTeacher): any with codes.
         labels (Tensor): (B,) int64.
         noise (Tensor): uniform numbers (B, L).
         sampling (Sampling): guidance and filters.

@@ -1,0 +1,1 @@
+"""What the page shows, as HTML: charts, cards, scores, measured results, files."""

@@ -13,19 +13,32 @@ class ConvSizes(Protocol):
     """The sizes that encoder and decoder read; see a family's tokenizer settings."""
 
     @property
-    def in_channels(self) -> int: ...
+    def in_channels(self) -> int:
+        """Of the images: 1 grey, 3 RGB."""
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Channels at full resolution."""
+
     @property
-    def mult(self) -> tuple[int, ...]: ...
+    def mult(self) -> tuple[int, ...]:
+        """Channels per level in units of width."""
+
     @property
-    def res_blocks(self) -> tuple[int, ...]: ...
+    def res_blocks(self) -> tuple[int, ...]:
+        """Residual blocks per level of the encoder; the decoder has one more."""
+
     @property
-    def z_channels(self) -> int: ...
+    def z_channels(self) -> int:
+        """Channels between encoder and decoder."""
+
     @property
-    def groups(self) -> int: ...
+    def groups(self) -> int:
+        """Of GroupNorm."""
+
     @property
-    def attention(self) -> bool: ...
+    def attention(self) -> bool:
+        """Self-attention at the lowest resolution."""
 
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:

@@ -1,0 +1,1 @@
+"""Measurements: their schema, their files, and the tables made of them."""

@@ -1,0 +1,1 @@
+"""Helpers without a formula: devices, timing, numerics, pictures."""

@@ -1,0 +1,1 @@
+"""Data sets: folders and files of pictures, labels, batches, token caches."""

@@ -1,0 +1,1 @@
+"""What is written for readers: model card, comparison picture, moving picture."""

@@ -1,0 +1,1 @@
+"""Settings: their schema, the command line, and the list of stages."""
