@@ -31,7 +31,7 @@ from app.serve.memory import give_back
 UPDATE = 2.0  # seconds between two messages about the place in line
 UNHEARD = 10.0  # seconds after which a session that never listened is forgotten
 DEAF = 30.0  # seconds after which one is that has stopped to listen; a stream asks every ten
-# Sessions with messages; beyond, the oldest that nobody listens to goes. At most 64 wait and 40 run.
+# Sessions with messages; beyond, the oldest that nobody hears goes. At most 64 wait and 40 run.
 MOST_SESSIONS = 128
 MOST_UNREAD = 200  # messages of a session; a comparison sends about thirty
 EVERY = 1.0  # seconds between two looks for forgotten sessions

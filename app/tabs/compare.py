@@ -222,7 +222,7 @@ class CompareTab(Tab):
             "one_step": one.numbers(), "teacher": teacher.numbers(), **speedup(one, teacher)
         }
         groups = {"one-step": one.images, "teacher": teacher.images}
-        name = f"{as_file_name(samplers.pipe.name)}-seed-{request.seed}.zip"
+        name = f"{as_file_name(samplers.pipe.name, longest=80)}-seed-{request.seed}.zip"
         path = keep_bytes(archive(groups, request.names, numbers), name)
         return gr.DownloadButton(value=path, interactive=True)
 

@@ -79,7 +79,7 @@ def safe_name(name: str, what: str) -> str:
     return name
 
 
-def as_file_name(text: str, fallback: str = "unnamed") -> str:
+def as_file_name(text: str, fallback: str = "unnamed", longest: int = LONGEST) -> str:
     """A file name, without ending, for any text; one that is a plain name already stays as it is.
 
     Letters and digits of every script, `-`, `_` and single inner dots stay; everything else, such
@@ -88,15 +88,16 @@ def as_file_name(text: str, fallback: str = "unnamed") -> str:
     Args:
         text: any text.
         fallback: what an empty name, or one of dots and dashes alone, becomes.
+        longest: most bytes of the name in UTF-8.
 
     Returns:
-        str: of 1 to 100 bytes in UTF-8, in normal form C; starts with no dot or dash.
+        str: of 1 to `longest` bytes in UTF-8, in normal form C; starts with no dot or dash.
     """
-    text = unicodedata.normalize("NFC", text[: 4 * LONGEST])
+    text = unicodedata.normalize("NFC", text[: 4 * longest])
     plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in text)
     while ".." in plain:
         plain = plain.replace("..", ".")
-    plain = plain.lstrip("-.").encode("utf-8")[:LONGEST].decode("utf-8", "ignore").rstrip("-.")
+    plain = plain.lstrip("-.").encode("utf-8")[:longest].decode("utf-8", "ignore").rstrip("-.")
     if plain.partition(".")[0].lower() in RESERVED:  # of at most five letters
         plain = f"_{plain}"
     return plain or fallback

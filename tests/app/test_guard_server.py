@@ -1,0 +1,289 @@
+"""The server's end of it: waits that end, streams that are counted, a start and an end in order."""
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio.utils import get_upload_folder
+
+from app.html.files import archive, keep_bytes
+from app.page import build_page
+from app.serve import connections, guard, server
+from app.serve.models import Models
+from app.tabs.compare import CompareTab
+from dd2core import Pipeline
+from dd2core.store.folder import save_folder
+from tests.support import tiny
+from tests.support.app_helpers import free_port
+from tests.support.browser_helpers import SlowTeacher
+
+ROOT = Path(__file__).parents[2]
+API = "/gradio_api"
+
+
+@contextlib.contextmanager
+def served(pipe):
+    page = build_page(Models.of(pipe))
+    server.launch(page, server_port=free_port(), prevent_thread_lock=True, quiet=True)
+    try:
+        yield page
+    finally:
+        page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def page():
+    with served(Pipeline(tiny.model())) as page:
+        yield page
+
+
+def dial(page: gr.Blocks, words: str = "") -> socket.socket:
+    line = socket.create_connection(("127.0.0.1", page.server_port), timeout=8)
+    line.sendall(words.encode())
+    return line
+
+
+def get(path: str, more: str = "") -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n"
+
+
+def wait_until(true, seconds: float = 8.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", ["", "GET / HT", "POST /x HTTP/1.1\r\nHost: x\r\nContent-"])
+def test_a_connection_that_sends_no_request_ends(page, monkeypatch, words):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0.1)
+    with dial(page, words) as line, contextlib.suppress(ConnectionResetError):
+        assert line.recv(100) == b""  # a socket timeout would be an error
+
+
+def test_half_a_second_request_ends_too(page, monkeypatch):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0.1)
+    with dial(page, get("/robots.txt") + "GET /") as line, contextlib.suppress(
+        ConnectionResetError
+    ):
+        assert line.recv(9000).startswith(b"HTTP/1.1 200")
+        while line.recv(9000):
+            pass
+
+
+def test_a_body_that_does_not_come_is_answered(page, monkeypatch):
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
+    head = f"POST {API}/queue/join HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{{"
+    with dial(page, head) as line:
+        assert line.recv(9000).startswith(b"HTTP/1.1 408")
+
+
+def test_idle_connections_make_room_for_others(page, monkeypatch):
+    monkeypatch.setattr(page.server.config.http_protocol_class, "most", 4)
+    lines = [dial(page) for _ in range(12)]
+    with dial(page, get("/robots.txt")) as line:
+        assert line.recv(9000).startswith(b"HTTP/1.1 200")
+    assert len(page.server.server_state.connections) <= 5
+    for line in lines:
+        line.close()
+
+
+def test_a_peer_that_takes_nothing_is_cut_off(monkeypatch):
+    class Line:
+        aborted = False
+
+        def abort(self):
+            self.aborted = True
+
+    class Clock:
+        def time(self):
+            return 100.0
+
+        def call_later(self, *_):
+            return None
+
+    peer = connections.Patient.__new__(connections.Patient)
+    peer.loop, peer.transport, peer.cycle = Clock(), Line(), None
+    peer.idle_since, peer.stalled_since = 100.0, 100.0 - connections.STALL_SECONDS + 1
+    peer._look()
+    assert not peer.transport.aborted
+    peer.stalled_since = 100.0 - connections.STALL_SECONDS - 1
+    peer._look()
+    assert peer.transport.aborted
+
+
+def test_streams_are_counted_and_bounded(page, monkeypatch):
+    monkeypatch.setitem(guard.MOST_STREAMS, "heartbeat", 3)
+    wait_until(lambda: not page.door.open["heartbeat"])
+    lines = [dial(page, get(f"{API}/heartbeat/visitor{i}")) for i in range(3)]
+    assert all(line.recv(9000).startswith(b"HTTP/1.1 200") for line in lines)
+    with dial(page, get(f"{API}/heartbeat/late")) as line:
+        assert line.recv(9000).startswith(b"HTTP/1.1 503")
+    for line in lines:
+        line.close()
+    wait_until(lambda: not page.door.open["heartbeat"] and not page.door.of)
+
+
+def test_a_session_nobody_knows_is_told_so(page):
+    with dial(page, get(f"{API}/queue/data?session_hash=unknown", "Connection: close\r\n")) as line:
+        text = line.makefile("rb").read().decode()
+    said = json.loads(text.split("data: ")[1].splitlines()[0])
+    assert said["session_not_found"] and said["message"] == guard.GONE
+
+
+def test_streams_hear_why_they_end():
+    pipe = SlowTeacher(Pipeline(tiny.model()))
+    pipe.pause = 0.4
+    with served(pipe) as page:
+        port, heard = page.server_port, {}
+        index = next(i for i, fn in page.fns.items() if fn.api_name == "compare")
+        body = {"fn_index": index, "data": ["All classes", 1, 0, *[None] * 5],
+                "session_hash": "listens"}
+        call = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        call.request("POST", f"{API}/queue/join", json.dumps(body),
+                     {"Content-Type": "application/json"})
+        assert call.getresponse().status == 200
+
+        def listen(name: str, path: str) -> None:
+            line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            line.request("GET", path)
+            heard[name] = line.getresponse().read().decode()
+
+        paths = {"page": f"{API}/queue/data?session_hash=listens", "heart": f"{API}/heartbeat/a"}
+        threads = [threading.Thread(target=listen, args=pair) for pair in paths.items()]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: page.door.open.total() == 2)
+        since = time.monotonic()
+        server.stop(page)
+        assert time.monotonic() - since < 5
+        for thread in threads:
+            thread.join(timeout=5)
+    last = json.loads(heard["page"].strip().splitlines()[-1].removeprefix("data: "))
+    assert last["message"] == guard.STOPPING and last["msg"] == "unexpected_error"
+    assert set(heard["heart"].split()) <= {"data:", "ALIVE"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    save_folder(folder, tiny.model())
+    return folder
+
+
+@contextlib.contextmanager
+def command(**environment):
+    """`python app.py`, in a process group of its own."""
+    run = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )
+    try:
+        yield run
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def catches(run: subprocess.Popen, number: int) -> bool:
+    lines = Path(f"/proc/{run.pid}/status").read_text().splitlines()
+    mask = next(line for line in lines if line.startswith("SigCgt")).split()[1]
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(model, number):
+    code = 130 if number == signal.SIGINT else 0
+    port = free_port()
+    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9",
+               "ALL_PROXY": "socks5h://127.0.0.1:9"}  # nobody listens there
+    with command(DD2_MODEL=str(model), GRADIO_SERVER_PORT=str(port), **proxies) as run:
+        wait_until(lambda: run.poll() is not None or answers(port), 120)
+        assert run.poll() is None, run.stderr.read()
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        line.request("GET", f"{API}/heartbeat/visitor")
+        stream = line.getresponse()
+        since = time.monotonic()
+        run.send_signal(number)
+        assert b"ALIVE" in stream.read()  # to the end of the stream, which is a whole one
+        _, said = run.communicate(timeout=20)
+        assert time.monotonic() - since < 5 and run.returncode == code
+        assert "Traceback" not in said, said
+        with pytest.raises(ProcessLookupError):  # nobody is left in its group
+            os.killpg(run.pid, 0)
+
+
+def answers(port: int) -> bool:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        line.request("GET", "/")
+        return line.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        line.close()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_an_early_interrupt_is_no_traceback():
+    with command() as run:
+        wait_until(lambda: catches(run, signal.SIGTERM), 30)
+        time.sleep(0.5)  # it imports torch
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=20)
+        assert run.returncode == 130 and not said
+
+
+@pytest.mark.parametrize("port", ["abc", "", "0", "70000", "80.5"])
+def test_a_port_that_is_none_is_one_sentence(port):
+    with command(GRADIO_SERVER_PORT=port) as run:
+        _, said = run.communicate(timeout=60)
+        assert run.returncode == 1 and said.count("\n") == 1
+        assert said == f"app: GRADIO_SERVER_PORT is {port!r}: set a number from 1 to 65535.\n"
+
+
+def test_files_are_read_as_utf_8_whatever_the_system_says():
+    old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = "import locale, app.theme; print(locale.getpreferredencoding(False))"
+    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, env=os.environ | old,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "utf" not in done.stdout.lower()
+
+
+@pytest.mark.parametrize("name", ["/abs/x", "a/b", "..", "", "x" * 3000, "a\nb\0c", "C:\\x"])
+def test_a_models_name_makes_no_file_elsewhere(name, tmp_path):
+    model = tiny.model()
+    object.__setattr__(model, "name", name)
+    tab = CompareTab(Models.of(Pipeline(model)))
+    *_, last = tab.paint(None, None, "All classes", 1, 0, None, None, None, None)
+    path = Path(last[6].value["path"] if isinstance(last[6].value, dict) else last[6].value)
+    cache = Path(get_upload_folder()).resolve()
+    assert path.is_file() and path.resolve().parent.parent == cache
+    assert path.name.endswith("-seed-0.zip") and len(path.name.encode()) <= 120
+
+
+def test_a_class_makes_no_file_elsewhere_in_an_archive():
+    names = ["../../x", "/etc/passwd", "T-shirt/top", "", "a\\b"]
+    images = np.zeros((len(names), 8, 8, 3), np.uint8)
+    bundle = zipfile.ZipFile(io.BytesIO(archive({"one-step": images}, names, {})))
+    for name in bundle.namelist():
+        parts = name.split("/")
+        assert len(parts) <= 2 and ".." not in parts and "" not in parts and "\\" not in name
+    assert Path(keep_bytes(b"x", "../../y.gif")).name == "y.gif"
