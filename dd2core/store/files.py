@@ -66,7 +66,9 @@ def _refuse_constant(word: str) -> float:
     raise ValueError(word)
 
 
-def write_tensors(path: str | Path, tensors: dict[str, Tensor], dtype=None) -> None:
+def write_tensors(
+    path: str | Path, tensors: dict[str, Tensor], dtype: torch.dtype | None = None
+) -> None:
     """Write a flat dictionary of tensors as safetensors, sealed; `dtype` converts the floating
     ones.
 
@@ -136,7 +138,7 @@ def seal(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, a in sorted(tensors.items()):
         digest.update(f"{name} {a.dtype} {tuple(a.shape)};".encode())
-        digest.update(a.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(a.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

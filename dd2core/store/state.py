@@ -7,11 +7,15 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
 
 import torch
 
 from dd2core.errors import DD2Error
 from dd2core.store.atomic import atomic
+
+if TYPE_CHECKING:  # collections.abc has it from Python 3.12 on
+    from typing_extensions import Buffer
 
 _WORD = b"dd2-sha256:"
 _SEAL = len(_WORD) + 64  # bytes at the end of the file
@@ -21,13 +25,13 @@ _PIECE = 2**24  # bytes hashed at a time
 class _Hashing(io.RawIOBase):
     """Passes on what is written, and hashes it; `torch.save` never seeks."""
 
-    def __init__(self, file):
+    def __init__(self, file: IO[bytes]):
         self.file, self.digest = file, hashlib.sha256()
 
     def writable(self) -> bool:
         return True
 
-    def write(self, data) -> int:
+    def write(self, data: "Buffer") -> int:
         self.digest.update(data)
         self.file.write(data)
         return memoryview(data).nbytes
@@ -45,7 +49,7 @@ def save_state(path: str | Path, state: dict) -> None:
     with atomic(path) as f:
         out = _Hashing(f)
         try:
-            torch.save(state, out)
+            torch.save(state, cast(IO[bytes], out))
         except RuntimeError as error:  # torch's writer does not pass on "no space left"
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
