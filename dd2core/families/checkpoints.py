@@ -48,7 +48,8 @@ def read_state(path: str | Path) -> dict:
     return state
 
 
-def choose(state: Mapping, wanted: str | None = None) -> tuple[Mapping, list[str], str | None]:
+def choose(state: Mapping, wanted: str | None = None, depth: int = 4
+           ) -> tuple[Mapping, list[str], str | None]:
     """A checkpoint with one set of weights in place of several, for `unwrap`.
 
     Trainers keep `model` and its average `ema` in one file.
@@ -56,6 +57,7 @@ def choose(state: Mapping, wanted: str | None = None) -> tuple[Mapping, list[str
     Args:
         state (Mapping): what a checkpoint file holds.
         wanted (str | None): the wrapper to take, where it is there; None is `unwrap`'s own order.
+        depth (int): wrappers inside each other that are looked into.
 
     Returns:
         Mapping: the checkpoint without the others.
@@ -63,10 +65,10 @@ def choose(state: Mapping, wanted: str | None = None) -> tuple[Mapping, list[str
         str | None: the one that is taken; None where it has no wrapper.
     """
     present = [k for k in WRAPPERS if isinstance(state.get(k), Mapping)]
-    if not present:
+    if not present or depth == 0:
         return state, [], None
     if len(present) == 1 and present[0] != wanted:
-        inner, within, taken = choose(state[present[0]], wanted)
+        inner, within, taken = choose(state[present[0]], wanted, depth - 1)
         return {present[0]: inner}, within or present, taken or present[0]
     taken = wanted if wanted in present else present[0]
     return {taken: state[taken]}, present, taken

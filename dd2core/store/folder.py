@@ -31,6 +31,7 @@ from dd2core.store.files import (
 )
 from dd2core.store.hub import download, is_hub_id, split_revision
 from dd2core.store.names import CONFIG, NEEDED_PARTS, PARTS, safe_name, weights
+from dd2core.store.sizes import Head, check_types, list_of_names
 from dd2core.teacher import Teacher
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -110,13 +111,13 @@ def describe(folder: Path) -> Description:
     config, where = read_json(folder / CONFIG), folder / CONFIG
     if config.get("format") != FORMAT or config.get("family") not in list(FAMILIES):
         raise DD2Error(
-            f"{where} is of format {str(config.get('format'))[:50]}, family "
-            f"{str(config.get('family'))[:50]}: this version reads format {FORMAT}, family "
+            f"{where} is of format {str(config.get('format'))[:50]!r}, family "
+            f"{str(config.get('family'))[:50]!r}: this version reads format {FORMAT}, family "
             f"{' or '.join(FAMILIES)}."
         )
     try:
-        parts, name, head = list(config["parts"]), str(config["name"]), config["head"]
-        class_names = [str(c) for c in config["class_names"]]
+        parts, class_names = list_of_names(config["parts"]), list_of_names(config["class_names"])
+        name, head = str(config["name"]), config["head"]
         if head is not None:
             head = {k: head[k] for k in _HEAD}
         for sizes in (config["tokenizer"], config["transformer"], head or {}):
@@ -125,6 +126,8 @@ def describe(folder: Path) -> Description:
         vq = family.tokenizer_config(**_tuples(config["tokenizer"]))
         sizes = family.transformer_config(**_tuples(config["transformer"]))
         sampling = Sampling(**config["sampling"])
+        for each in (vq, sizes, *([Head(**head)] if head else [])):
+            check_types(each)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise DD2Error(f"{where} is not a model's: {_short(error)}.") from None
     if not set(NEEDED_PARTS) <= set(parts) <= set(PARTS):
@@ -133,7 +136,20 @@ def describe(folder: Path) -> Description:
     if head is None and set(parts) - set(NEEDED_PARTS):
         raise DD2Error(f"{where} is not a model's: its score networks have no head.")
     safe_name(name, f"{where}: name")
+    _check_agree(where, vq, sizes, class_names)
     return Description(name, config["family"], parts, class_names, sampling, vq, sizes, head)
+
+
+def _check_agree(where: Path, vq: Any, sizes: Any, class_names: list[str]) -> None:
+    """Raise DD2Error for a transformer of another tokenizer's tokens, or of other classes."""
+    for name in ("grid", "num_codes", "code_dim", "patch_nums"):
+        one, other = getattr(vq, name, None), getattr(sizes, name, None)
+        if one is not None and other is not None and one != other:
+            raise DD2Error(f"{where} is not a model's: its tokenizer has {name}={one} and its "
+                           f"transformer {other}.")
+    if sizes.num_classes != len(class_names):
+        raise DD2Error(f"{where} is not a model's: it names {len(class_names)} classes of "
+                       f"{sizes.num_classes}.")
 
 
 def _check_sizes(sizes: dict) -> None:

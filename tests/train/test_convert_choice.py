@@ -16,7 +16,8 @@ from train.measure.reference import open_reference
 from train.settings.cli import load_settings
 
 POINTER = (b"version https://git-lfs.github.com/spec/v1\n"
-           b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n")
+           b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+           b"size 12345\n")
 
 
 def other(state):

@@ -22,6 +22,7 @@ MOST_NARROW = 100  # long side / short side
 ADVICE = {".heic": "JPEG", ".heif": "JPEG", ".hif": "JPEG"}
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # see MOST_PIXELS
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # on odd tags of files
 
 
 def endings() -> frozenset[str]:
