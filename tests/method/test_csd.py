@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from dd2core.baselines import parallel_sample
+from dd2core.baselines import dd1_loss, parallel_sample
 from dd2core.csd import CSDOptions, CSDTrainer, frozen
+from dd2core.ema import EMA, ema_weight
 from dd2core.families.codebook import token_entropy as entropy
 from dd2core.gts import ScoreOptions, gts_step_loss, teacher_score
 from dd2core.sampling import Sampling
@@ -67,6 +68,55 @@ def test_known_tokens_pull_the_generator_towards_them():
     (free, plain), (pulled, numbers) = after(60), after(60, pair_weight=100.0)
     assert pulled > free + 0.1
     assert "right_tokens" in numbers and "right_tokens" not in plain
+
+
+def test_known_tokens_are_regressed_beside_csd_by_the_options():
+    t = new_trainer(pair_weight=0.7, pair_sharpness=2.5, pair_latent_weight=0.3)
+    made, targets = t.generate(torch.randn(B, L, C), LABELS), torch.randint(V, (2, L))
+    targets[0] = made.tokens[0]
+    ends = []
+    for known in (None, targets):
+        torch.manual_seed(3)
+        ends.append(list(t.losses(made, known))[-1])
+    (network, csd), (_, both) = ends
+    expected = 0.7 * dd1_loss(made.x[:2], targets, t.teacher.codebook, 2.5, 0.3)
+    torch.testing.assert_close(both - csd, expected)
+    right = (made.tokens[:2] == targets).float().mean()
+    assert network is t.generator and made.numbers["right_tokens"] == right
+
+
+def test_all_scores_of_a_step_are_given_the_tokens_and_labels_of_its_pass(monkeypatch):
+    t, seen = new_trainer(guidance_steps=2), []
+    for owner, name in ((t.guidance, "features"), (t.teacher, "score")):
+        call = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, call=call: seen.append(a[:2]) or call(*a))
+    for _ in range(2):
+        eps = torch.randn(B, L, C)
+        tokens = t.teacher.quantise(t.generator.generate(eps, LABELS))
+        seen.clear()
+        t.step(eps, LABELS)
+        assert len(seen) == 4  # FCS twice, then teacher and ψ in CSD
+        assert all(torch.equal(q, tokens) and torch.equal(y, LABELS) for q, y in seen)
+
+
+@pytest.mark.parametrize("decay, warmup, weight", [(0.9, 3.0, 0.25), (0.15, 3.0, 0.15)])
+def test_the_average_takes_in_the_generator_as_its_step_left_it(decay, warmup, weight):
+    t = new_trainer(ema=decay, ema_warmup=warmup)
+    before = snapshot(t.generator)
+    t.step(torch.randn(B, L, C), LABELS)
+    assert ema_weight(0, decay, warmup) == weight
+    for name, p in t.generator.named_parameters():
+        expected = weight * before[name] + (1 - weight) * p.detach()
+        torch.testing.assert_close(t.ema.module.get_parameter(name).data, expected)
+
+
+def test_an_average_that_is_given_is_the_one_that_moves():
+    t = new_trainer()
+    average = EMA(t.generator, 0.5)
+    other = CSDTrainer(t.teacher, t.generator, t.guidance, adam(t.generator), adam(t.guidance),
+                       t.o, average=average)
+    other.step(torch.randn(B, L, C), LABELS)
+    assert other.ema is average and average.updates.item() == 1
 
 
 @FORMS
@@ -165,6 +215,30 @@ def test_gradients_are_clipped_to_the_largest_norm():
     for model in (t.generator, t.guidance):
         norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm().item()
         assert norm == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_gradients_are_averaged_then_clipped_then_taken():
+    """Plain descent at rate 1 moves by the gradient itself: its length is the clip."""
+    t, order = new_trainer(clip=1e-2), []
+    t.after_backward = lambda network: order.append(network) or [
+        p.grad.mul_(1000) for p in network.parameters()]
+    networks = (t.guidance, t.generator)
+    t.optimizers = {m: torch.optim.SGD(m.parameters(), lr=1.0) for m in networks}
+    before = [snapshot(m) for m in networks]
+    t.step(torch.randn(B, L, C), LABELS)
+    assert order == list(networks)  # ψ first
+    for m, old in zip(networks, before, strict=True):
+        moved = torch.stack([(p - old[name]).norm() for name, p in m.named_parameters()]).norm()
+        assert moved.item() == pytest.approx(1e-2, rel=1e-2)
+
+
+def test_a_step_keeps_no_gradient_of_the_one_before():
+    t, eps, numbers = new_trainer(), torch.randn(B, L, C), []
+    t.optimizers = {m: torch.optim.SGD(m.parameters(), lr=0.0) for m in (t.guidance, t.generator)}
+    for _ in range(2):
+        torch.manual_seed(5)
+        numbers.append(t.step(eps, LABELS))
+    assert numbers[0] == pytest.approx(numbers[1])
 
 
 def test_entropy_is_that_of_the_marginal():

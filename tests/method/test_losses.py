@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from dd2core.losses import (
+    CSD_FORMS,
+    CSDLossOptions,
+    csd_loss,
     csd_loss_dmd,
     csd_loss_sid,
     distance_weight,
@@ -141,6 +144,18 @@ def test_sid_is_its_formula_in_value_and_in_gradient(alpha):
     with torch.no_grad():
         slope = (formula(x + step * direction) - formula(x - step * direction)) / (2 * step)
     torch.testing.assert_close((got * direction).sum(), slope, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", CSD_FORMS)
+def test_every_form_clips_by_the_options_omega_min(form):
+    """Where the clip is above every distance, twice the clip gives half the gradient."""
+    x, eps, t = draws()
+    teacher, guidance = mixture(), mixture()
+    x.requires_grad_(True)
+    near, far = (torch.autograd.grad(csd_loss(
+        teacher, guidance, x, eps, t, CSDLossOptions(form, omega_min=w)), x)[0] for w in (50, 100))
+    assert near.abs().max() > 0
+    torch.testing.assert_close(near, 2 * far)
 
 
 @FORMS

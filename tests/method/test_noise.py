@@ -1,11 +1,11 @@
-"""Spherical interpolation of latents."""
+"""Seeds of streams, and spherical interpolation of latents."""
 
 import math
 
 import pytest
 import torch
 
-from dd2core.noise import slerp
+from dd2core.noise import slerp, stream_seed
 
 
 def latents(seed: int, n: int = 1) -> torch.Tensor:
@@ -51,3 +51,20 @@ def test_each_pair_of_a_batch_has_its_own_place():
     together = slerp(a, b, s)
     for i in range(3):
         assert torch.equal(together[i : i + 1], slerp(a[i : i + 1], b[i : i + 1], s[i : i + 1]))
+
+
+# Streams --------------------------------------------------------------------------------------
+
+
+def test_streams_differ_in_seed_purpose_and_every_number_of_their_place():
+    places = [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 11), (11, 1), (111,)]
+    asked = [(seed, purpose, *place) for seed in (0, 1, 11, 2**62) for purpose in ("", "a", "1")
+             for place in places]
+    assert len({stream_seed(*a) for a in asked}) == len(asked)
+    assert stream_seed(3, "a", 5) == stream_seed(3, "a", 5)
+
+
+def test_every_sampler_takes_the_seed_of_a_stream():
+    seeds = [stream_seed(0, "range", i) for i in range(2000)]
+    assert min(seeds) >= 0 and 2**62 < max(seeds) < 2**63 - 1
+    assert all(isinstance(s, int) for s in seeds)

@@ -56,6 +56,10 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p):
     assert (smallest >= p.masked_fill(mask, 0).amax(-1)).all()
 
 
+def test_a_set_that_reaches_top_p_exactly_is_enough():
+    assert kept(filter_logits(torch.zeros(4), top_p=0.5)).sum() == 2
+
+
 def test_top_k_comes_before_top_p():
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     # Of the two likeliest, 4/7 and 3/7, the first alone reaches one half.

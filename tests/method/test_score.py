@@ -113,9 +113,14 @@ def test_float32_is_close_to_float64_on_the_border_between_two_codes():
 
 def test_autocast_around_the_score_changes_nothing():
     arguments = problem(4, 5, dtype=torch.float32)
-    expected = posterior_mean(*arguments), nearest_code(arguments[0], arguments[3])
+
+    def results():
+        return (posterior_mean(*arguments), posterior_weights(*arguments),
+                conditional_score(*arguments), nearest_code(arguments[0], arguments[3]))
+
+    expected = results()
     with torch.autocast("cpu", torch.bfloat16):
-        got = posterior_mean(*arguments), nearest_code(arguments[0], arguments[3])
+        got = results()
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
@@ -177,12 +182,13 @@ class PeakMemory(TorchDispatchMode):
 
 @pytest.mark.parametrize("tokens", [4, 64], ids=["L < chunk", "L > chunk"])
 @pytest.mark.parametrize("gradient", [False, True])
-def test_chunk_bounds_the_peak_memory(tokens, gradient):
+@pytest.mark.parametrize("function", [posterior_mean, conditional_score])
+def test_chunk_bounds_the_peak_memory(function, tokens, gradient):
     draws, batch, codes, chunk = 8, 256 // tokens, 2048, 16
     x_t, t, log_p, codebook = problem(draws, batch, tokens, dtype=torch.float32, codes=codes)
     x_t.requires_grad_(gradient)
     with PeakMemory(x_t, t, log_p, codebook) as memory:
-        d = posterior_mean(x_t, t, log_p, codebook, chunk)
+        d = function(x_t, t, log_p, codebook, chunk)
         if gradient:
             d.sum().backward()
     matrix, small = 4 * chunk * codes, 4 * draws * batch * tokens * (C + 1)
