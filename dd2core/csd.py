@@ -17,8 +17,11 @@ from dd2core.errors import DD2Error
 from dd2core.families.codebook import CodebookTeacher
 from dd2core.gts import ScoreOptions, draw, model_denoiser, teacher_score
 from dd2core.losses import CSDLossOptions, csd_loss, fcs_loss
+from dd2core.schedule import find_loss_weight
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.teacher import Teacher, TeacherScore
+
+PREFIXES = ("quantised", "continuous")
 
 
 @dataclasses.dataclass
@@ -26,12 +29,23 @@ class CSDOptions(ScoreOptions, CSDLossOptions):
     """Settings of `CSDTrainer`."""
 
     guidance_steps: int = 1  # r, steps of ψ per step of G
+    fresh: bool = False  # each step of ψ on samples of its own; else all on those of G's step
+    prefix: str = "quantised"  # what ψ sees of earlier tokens: quantised, or G's continuous vectors
+    fcs_times: int | None = None  # noise times per token in FCS; None: `times`
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.998  # decay of the average of G
     ema_warmup: float = 9.0  # the average's memory grows as updates / ema_warmup
+    ema_first: int = 0  # updates at the start in which the average has a short memory
+    ema_first_decay: float = 0.9  # its decay in those
     pair_weight: float = 0.0  # weight of DD1's regression where a batch has known tokens
     pair_sharpness: float = 4.0  # of that regression, see `dd1_loss`
     pair_latent_weight: float = 1.0  # of that regression, see `dd1_loss`
+
+    def __post_init__(self) -> None:
+        ScoreOptions.__post_init__(self)
+        CSDLossOptions.__post_init__(self)
+        if self.prefix not in PREFIXES:
+            raise DD2Error(f"prefix={self.prefix} is unknown: use {' or '.join(PREFIXES)}.")
 
 
 @dataclasses.dataclass
@@ -43,6 +57,11 @@ class GeneratorPass:
     labels: Tensor  # (B,)
     score: TeacherScore | None = None  # the teacher's, given these tokens
     numbers: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # to be logged
+
+
+def average_of(generator: torch.nn.Module, o: CSDOptions) -> EMA:
+    """The average of G that the options ask for, at its start."""
+    return EMA(generator, o.ema, o.ema_warmup, o.ema_first, o.ema_first_decay)
 
 
 class CSDTrainer:
@@ -69,12 +88,14 @@ class CSDTrainer:
         self.optimizers = {generator: generator_optimizer, guidance: guidance_optimizer}
         self.o = options
         self.after_backward = after_backward or (lambda module: None)
-        self.ema = EMA(generator, options.ema, options.ema_warmup) if average is None else average
+        self.ema = average_of(generator, options) if average is None else average
 
     def step(
-        self, eps: Tensor, labels: Tensor, targets: Tensor | None = None
+        self, eps: Tensor, labels: Tensor, targets: Tensor | None = None, hold: bool = False
     ) -> dict[str, float]:
         """One iteration on latents (B, L, C) and labels (B,).
+
+        With `hold` G and its average stand still, and ψ alone takes its steps (alignment).
 
         `targets` (n, L), n ≤ B: tokens that DD1's map gives the first n latents; G also regresses
         them, with weight `pair_weight` (better agreement, less variety: README, "What we tried").
@@ -85,10 +106,13 @@ class CSDTrainer:
             G's output to its codes; `csd`; and the gradient norms before clipping; with targets
             `right_tokens`, the share it meets.
         """
-        made, norms = self.generate(eps, labels), {}
-        for network, loss in self.losses(made, targets):
+        norms = {self.generator: 0.0}
+        with torch.set_grad_enabled(not hold):
+            made = self.generate(eps, labels)
+        for network, loss in self.losses(made, targets, hold):
             norms[network] = self._update(network, loss)
-        self.ema.update(self.generator)
+        if not hold:
+            self.ema.update(self.generator)
         gap = (made.x.detach() - self.teacher.vectors(made.tokens)).square().mean()
         said = {} if made.score is None else made.score.statistics()
         numbers = {**said, "to_code": gap, **made.numbers}
@@ -102,21 +126,48 @@ class CSDTrainer:
         return GeneratorPass(x, self.teacher.quantise(x.detach()), labels)
 
     def losses(
-        self, made: GeneratorPass, targets: Tensor | None = None
+        self, made: GeneratorPass, targets: Tensor | None = None, hold: bool = False
     ) -> Iterator[tuple[ConditionalScoreModel, Tensor]]:
         """The losses of an iteration in their order, each with the network that it trains: r times
-        FCS, then CSD. Each is computed after the caller has taken the step before it."""
+        FCS, then, unless G is on `hold`, CSD. Each is computed after the caller has taken the step
+        before it."""
         for _ in range(self.o.guidance_steps):
-            yield self.guidance, self.fcs(made)
+            yield self.guidance, self.fcs(made if not self.o.fresh else self.again(made))
+        if hold:
+            return
         loss = self.csd(made)
         if targets is not None:
             loss = loss + self.o.pair_weight * self.pairs(made, targets)
         yield self.generator, loss
 
+    @torch.no_grad()
+    def again(self, made: GeneratorPass) -> GeneratorPass:
+        """Another pass of G, without a graph: new latents, the same labels in another order. Its
+        numbers are logged as those of `made`."""
+        labels = made.labels[torch.randperm(len(made.labels), device=made.labels.device)]
+        new = self.generate(torch.randn_like(made.x), labels)
+        new.numbers = made.numbers
+        return new
+
+    def align(self) -> None:
+        """Put the average into G, and forget G's moments, which belong to other weights.
+
+        What follows is a time in which ψ alone takes steps (`step` with `hold`), so that it fits
+        what is kept in the end (paper: alignment)."""
+        with torch.no_grad():
+            for ours, kept in zip(self.generator.parameters(), self.ema.module.parameters(),
+                                  strict=True):
+                ours.copy_(kept)
+        self.optimizers[self.generator].state.clear()
+
+    def _prefix(self, made: GeneratorPass) -> Tensor:
+        return made.tokens if self.o.prefix == "quantised" else made.x.detach()
+
     def fcs(self, made: GeneratorPass) -> Tensor:
-        """FCS loss of the generator's output with its quantised prefix (method §4 (5))."""
-        h = self.guidance.features(made.tokens, made.labels)
-        loss = fcs_loss(model_denoiser(self.guidance, h), made.x, *draw(made.x, self.o))
+        """FCS loss of the generator's output with its prefix (method §4 (5))."""
+        o, h = self.o, self.guidance.features(self._prefix(made), made.labels)
+        loss = fcs_loss(model_denoiser(self.guidance, h), made.x,
+                        *draw(made.x, o, o.fcs_times), find_loss_weight(o.weighting))
         made.numbers["fcs"] = loss.detach()
         return loss
 
@@ -126,7 +177,7 @@ class CSDTrainer:
         eps, t = draw(made.x, self.o)
         with frozen(self.guidance):
             with torch.no_grad():
-                h = self.guidance.features(made.tokens, made.labels)
+                h = self.guidance.features(self._prefix(made), made.labels)
             loss = csd_loss(score.denoise, model_denoiser(self.guidance, h), made.x, eps, t,
                             self.o)
         made.numbers["csd"] = loss.detach()

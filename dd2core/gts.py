@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dd2core.losses import Denoiser, gts_loss
 from dd2core.sampling import Sampling
-from dd2core.schedule import draw_times
+from dd2core.schedule import draw_times, find_loss_weight
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.teacher import Teacher, TeacherScore
 
@@ -26,12 +26,20 @@ class ScoreOptions:
     sampling: Sampling = Sampling()  # noqa: RUF009 (frozen) guidance and filters in the score
     chunk: int | None = None  # most tokens per posterior matrix; None is all at once
     bf16: bool = False  # autocast the teacher's transformer; the posterior stays float32
+    weighting: str = "preconditioned"  # λ(t) of (4), (5): preconditioned or velocity (1/t²)
+
+    def __post_init__(self) -> None:
+        find_loss_weight(self.weighting)
 
 
-def draw(x: Tensor, o: ScoreOptions) -> tuple[Tensor, Tensor]:
-    """Noise (S, B, L, C) and times (S, B, L, 1) for tokens like x (B, L, C)."""
-    t = draw_times((o.times, *x.shape[:-1], 1), o.t_min, o.t_max, x)
-    return torch.randn(o.times, *x.shape, device=x.device, dtype=x.dtype), t
+def draw(x: Tensor, o: ScoreOptions, times: int | None = None) -> tuple[Tensor, Tensor]:
+    """Noise (S, B, L, C) and times (S, B, L, 1) for tokens like x (B, L, C).
+
+    S is `times`, or that of the options.
+    """
+    times = times or o.times
+    t = draw_times((times, *x.shape[:-1], 1), o.t_min, o.t_max, x)
+    return torch.randn(times, *x.shape, device=x.device, dtype=x.dtype), t
 
 
 def teacher_score(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOptions
@@ -59,4 +67,5 @@ def gts_step_loss(
     h = model.features(codes if as_vectors else tokens, labels)
     eps, t = draw(codes, o)
     target = teacher_score(teacher, tokens, labels, o)
-    return gts_loss(model_denoiser(model, h), target.denoise, codes, eps, t)
+    return gts_loss(model_denoiser(model, h), target.denoise, codes, eps, t,
+                    find_loss_weight(o.weighting))

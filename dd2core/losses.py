@@ -17,12 +17,17 @@ from dd2core.schedule import add_noise, loss_weight
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t, t) → D
 
 
-def weighted_error(d: Tensor, target: Tensor, t: Tensor) -> Tensor:
+def weighted_error(
+    d: Tensor, target: Tensor, t: Tensor, weight: Callable[[Tensor], Tensor] = loss_weight
+) -> Tensor:
     """E λ(t) ‖D − target‖²: sum over C, mean over everything else (method §4)."""
-    return (loss_weight(t) * (d - target).square()).sum(-1).mean()
+    return (weight(t) * (d - target).square()).sum(-1).mean()
 
 
-def gts_loss(student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+def gts_loss(
+    student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t: Tensor,
+    weight: Callable[[Tensor], Tensor] = loss_weight,
+) -> Tensor:
     """GTS: regress the teacher's closed-form denoised mean (method §4 (4)).
 
     Args:
@@ -30,6 +35,7 @@ def gts_loss(student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t
         teacher (Denoiser): D_Φ given the same prefix.
         codes (Tensor): code vectors of the tokens, (B, L, C).
         eps, t (Tensor): noise (S, B, L, C) and times (S, B, L, 1).
+        weight (Callable): λ(t).
 
     Returns:
         Tensor: scalar.
@@ -37,22 +43,26 @@ def gts_loss(student: Denoiser, teacher: Denoiser, codes: Tensor, eps: Tensor, t
     x_t = add_noise(codes, eps, t)  # (S, B, L, C)
     with torch.no_grad():
         target = teacher(x_t, t)
-    return weighted_error(student(x_t, t), target, t)
+    return weighted_error(student(x_t, t), target, t, weight)
 
 
-def fcs_loss(guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+def fcs_loss(
+    guidance: Denoiser, x: Tensor, eps: Tensor, t: Tensor,
+    weight: Callable[[Tensor], Tensor] = loss_weight,
+) -> Tensor:
     """FCS: the guidance network learns the score of the generator's samples (method §4 (5)).
 
     Args:
         guidance (Denoiser): D_ψ given the quantised prefix.
         x (Tensor): the generator's output, (B, L, C); no gradient reaches it.
         eps, t (Tensor): noise (S, B, L, C) and times (S, B, L, 1).
+        weight (Callable): λ(t).
 
     Returns:
         Tensor: scalar.
     """
     x = x.detach()
-    return weighted_error(guidance(add_noise(x, eps, t), t), x, t)
+    return weighted_error(guidance(add_noise(x, eps, t), t), x, t, weight)
 
 
 def distance_weight(x: Tensor, d_teacher: Tensor, omega_min: float) -> Tensor:

@@ -1,9 +1,12 @@
 """Rectified-flow noising and the preconditioning of the score networks (method §2)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from dd2core.errors import DD2Error
 
 
 def add_noise(x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
@@ -40,12 +43,33 @@ def loss_weight(t: Tensor) -> Tensor:
     return 1 / precondition(t)[1] ** 2
 
 
+def velocity_weight(t: Tensor) -> Tensor:
+    """1/t², which makes the error of D that of the velocity v = (x_t − D)/t."""
+    return 1 / t**2
+
+
+LOSS_WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "preconditioned": loss_weight, "velocity": velocity_weight,
+}
+
+
+def find_loss_weight(name: str) -> Callable[[Tensor], Tensor]:
+    """The weight λ(t) of that name in (4) and (5).
+
+    Raises:
+        DD2Error: there is none; lists those that exist.
+    """
+    if name not in LOSS_WEIGHTS:
+        raise DD2Error(f"weighting={name} is unknown: use {' or '.join(LOSS_WEIGHTS)}.")
+    return LOSS_WEIGHTS[name]
+
+
 def generator_input(eps: Tensor, t_init: float) -> Tensor:
     """The x_t that the generator's head is given, so that c_in·x_t = ε (method §3).
 
     Args:
         eps (Tensor): latent noise, shape (B, L, C).
-        t_init (float): the generator's fixed time, in (0, 1).
+        t_init (float): the generator's fixed time, in (0, 1].
 
     Returns:
         Tensor: √((1 − t)² + t²)·ε, shape (B, L, C).

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dd2core.errors import DD2Error
 from dd2core.schedule import generator_input, precondition
 from dd2core.teacher import Backbone
 
+PREDICTIONS = ("denoised", "velocity")
 TIME_FREQUENCIES = 64  # sinusoidal features of t
 
 
@@ -74,18 +76,26 @@ class ConditionalScoreModel(nn.Module):
         code_dim (int): C.
         head_width (int): width of the head.
         head_depth (int): residual layers of the head.
-        t_init (float): the fixed time of the generator, in (0, 1).
+        t_init (float): the fixed time of the generator, in (0, 1].
         bf16 (bool): autocast the network to bfloat16; D comes out in float32 either way.
+        prediction (str): what the head gives: `denoised`, F of the preconditioned D above; or
+            `velocity`, v = (x_t − D)/t, so that D = x_t − t·v (the paper's, with t_init = 1:
+            then the generator's output is ε − v).
+
+    Raises:
+        DD2Error: an unknown prediction.
     """
 
     def __init__(
         self, backbone: Backbone, code_dim: int, head_width: int = 128, head_depth: int = 3,
-        t_init: float = 0.83, bf16: bool = False,
+        t_init: float = 0.83, bf16: bool = False, prediction: str = "denoised",
     ):
         super().__init__()
+        if prediction not in PREDICTIONS:
+            raise DD2Error(f"prediction={prediction} is unknown: use {' or '.join(PREDICTIONS)}.")
         self.backbone = backbone
         self.head = ScoreHead(code_dim, backbone.width, head_width, head_depth)
-        self.t_init, self.bf16 = t_init, bf16
+        self.t_init, self.bf16, self.prediction = t_init, bf16, prediction
 
     def features(self, prefix: Tensor, labels: Tensor) -> Tensor:
         """h from tokens (B, L) or vectors (B, L, C) and labels (B,): (B, L, D)."""
@@ -94,6 +104,10 @@ class ConditionalScoreModel(nn.Module):
 
     def denoise(self, x_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
         """D from x_t (..., L, C), t (..., L, 1) and h (B, L, D): the shape of x_t, float32."""
+        if self.prediction == "velocity":
+            with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bf16):
+                v = self.head(x_t, t, h)
+            return x_t - t * v.to(x_t.dtype)
         c_skip, c_out, c_in = precondition(t)
         with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bf16):
             f = self.head(c_in * x_t, t, h)

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dd2core.csd import CSDTrainer
-from dd2core.ema import EMA
+from dd2core.csd import CSDTrainer, average_of
 from dd2core.errors import DD2Error, some
 from dd2core.gts import teacher_score
 from dd2core.noise import gaussians, stream_seed
@@ -47,7 +46,7 @@ class CSDJob:
         if opts.pair_share > 0:
             self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
             self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
-        average = EMA(generator, opts.ema, opts.ema_warmup)
+        average = average_of(generator, opts)
         shard(cfg, generator, guidance, average.module, teacher.transformer)
         self.optimizers = {"generator": optim.adam(generator, self.opts),
                            "guidance": optim.adam(guidance, self.opts)}
@@ -65,20 +64,36 @@ class CSDJob:
     def step(self, i: int) -> dict[str, float]:
         """One iteration; i from 0. Labels follow the data's class frequencies."""
         o, device = self.opts, self.teacher.device
-        moving = i >= o.guidance_first
-        optim.set_lr(self.optimizers["generator"], o.lr * optim.schedule(i, o) * moving)
-        optim.set_lr(self.optimizers["guidance"], o.lr_guidance * optim.schedule(i, o))
+        hold = self.prepare(i)
         pick = share(batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed))
         eps = torch.randn(len(pick), self.teacher.num_tokens, self.teacher.code_dim, device=device)
         labels = self.data.labels[pick].to(device)
         if self.pairs is None:
-            return self.trainer.step(eps, labels)
+            return self.trainer.step(eps, labels, hold=hold)
         chosen = share(batch_indices(len(self.pair_eps), o.batch, i,
                                      stream_seed(self.cfg.seed, "pairs of a batch")))
         chosen = chosen[: round(o.pair_share * len(pick))]
         eps[: len(chosen)] = self.pair_eps[chosen].to(device)
         labels[: len(chosen)] = self.pairs["labels"][chosen].to(device)
-        return self.trainer.step(eps, labels, self.pairs["tokens"][chosen].to(device))
+        targets = self.pairs["tokens"][chosen].to(device)
+        return self.trainer.step(eps, labels, targets, hold)
+
+    def prepare(self, i: int) -> bool:
+        """Learning rates and steps of ψ for step i; at the start of the alignment the average goes
+        into G. Returns whether G is held (method §4)."""
+        o, warm, at = self.opts, None, self.opts.align_at
+        if o.warmup_guidance is not None:
+            warm = (i + 1) * o.guidance_steps / max(1, o.warmup_guidance)
+        moving = i >= o.guidance_first
+        for name, lr in (("generator", o.lr * moving), ("guidance", o.lr_guidance)):
+            optim.set_lr(self.optimizers[name], lr * optim.schedule(i, o, lr, warm))
+        if at is None:
+            return False
+        if i == at:
+            self.trainer.align()
+        after = o.guidance_steps_after or o.guidance_steps
+        self.trainer.o.guidance_steps = o.guidance_steps if i < at + o.align_steps else after
+        return at <= i < at + o.align_steps
 
     def snapshot(self, step: int) -> None:
         """A grid of samples, and the average of G at this step."""

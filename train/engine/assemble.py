@@ -71,10 +71,8 @@ def load_teacher(cfg: Config, device: torch.device) -> Teacher:
 def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalScoreModel:
     """Backbone from the teacher and a fresh head, on the teacher's device."""
     h = cfg.head
-    if not 0 < h.t_init < 1:
-        raise DD2Error(f"head.t_init={h.t_init} must lie strictly between 0 and 1.")
     model = ConditionalScoreModel(
-        teacher.backbone(), teacher.code_dim, h.width, h.depth, h.t_init, bf16
+        teacher.backbone(), teacher.code_dim, h.width, h.depth, h.t_init, bf16, h.prediction
     )
     return model.to(teacher.device)
 

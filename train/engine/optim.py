@@ -8,9 +8,18 @@ from train.engine import distributed
 from train.settings.schema import Stage
 
 
-def schedule(i: int, stage: Stage) -> float:
-    """Learning rate of step i as a fraction of the peak: linear warm-up, then cosine."""
-    warm = min(1.0, (i + 1) / max(1, stage.warmup))
+def schedule(i: int, stage: Stage, lr: float | None = None, warm: float | None = None) -> float:
+    """Learning rate of step i as a fraction of the peak: linear warm-up, then cosine.
+
+    Args:
+        i (int): step, from 0.
+        stage (Stage): warm-up, decay and number of steps.
+        lr (float | None): the peak, which `lr_start` is a part of; None is the stage's.
+        warm (float | None): how far the warm-up is, 1 at its end and later; None counts steps.
+    """
+    warm = min(1.0, (i + 1) / max(1, stage.warmup) if warm is None else warm)
+    first = min(1.0, stage.lr_start / (lr or stage.lr)) if stage.lr_start else 0.0
+    warm = first + (1 - first) * warm
     done = min(1.0, i / max(1, stage.steps))
     cosine = 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
     return warm * (stage.lr_final + (1 - stage.lr_final) * cosine)

@@ -15,16 +15,18 @@ RANGES = {
          "groups", "guidance_steps", "heads", "hidden", "image_size", "log_every", "mult", "n",
          "num_codes", "pair_batch", "pairs", "patch_nums", "processes", "repeats", "resize",
          "revive_every", "save_every", "steps", "thread_counts", "threads", "times", "width",
+         "fcs_times", "guidance_steps_after",
          "z_channels"), "[1, inf)"),
     **dict.fromkeys(
-        ("average", "commitment", "grid_every", "guidance_first", "l1", "l2", "latent_weight",
+        ("align_at", "align_steps", "average", "commitment", "ema_first", "grid_every", "lr_start",
+         "warmup_guidance", "guidance_first", "l1", "l2", "latent_weight",
          "lr", "lr_final", "lr_guidance", "pair_latent_weight", "pair_weight", "phi_convs",
          "res_blocks", "start", "starts", "warmup", "weight_decay"), "[0, inf)"),
     **dict.fromkeys(("clip", "ema_warmup", "mlp_ratio", "omega_min", "pair_sharpness",
                      "sharpness"), "(0, inf)"),
-    **dict.fromkeys(("beta1", "beta2", "ema"), "[0, 1)"),
+    **dict.fromkeys(("beta1", "beta2", "ema", "ema_first_decay"), "[0, 1)"),
     **dict.fromkeys(("class_dropout", "pair_share"), "[0, 1]"),
-    "t_init": "(0, 1)", "t_min": "(0, 1)", "t_max": "(0, 1]",
+    "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
     "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",
 }
 MAY_BE_0 = ("warm.steps", "tune.steps")  # stages that may be left out

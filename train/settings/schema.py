@@ -20,6 +20,7 @@ class Stage:
     batch: int = 64  # images per step
     lr: float = 1e-3  # peak learning rate
     warmup: int = 50  # steps of linear warm-up
+    lr_start: float = 0.0  # learning rate at which the warm-up begins
     lr_final: float = 0.05  # learning rate at the end, as a fraction of the peak (cosine)
     weight_decay: float = 0.0  # of AdamW
     beta1: float = 0.9  # of Adam
@@ -73,7 +74,8 @@ class HeadConfig:
 
     depth: int = 3  # residual adaLN layers
     width: int = 128  # of those layers
-    t_init: float = 0.83  # the generator's fixed time, in (0, 1)
+    t_init: float = 0.83  # the generator's fixed time, in (0, 1]
+    prediction: str = "denoised"  # what it gives: denoised, or velocity as in the paper
 
 
 @dataclass
@@ -100,6 +102,10 @@ class CSDStage(Stage, CSDOptions):
     average: list[int] | None = None  # first, last step of snapshots to average; None: running one
     start: str = "gts"  # gts: G and ψ from gts; warm: G from warm, ψ from gts; csd: both from csd
     guidance_first: int = 0  # steps at the start in which G stands still and ψ catches up
+    warmup_guidance: int | None = None  # warm-up in steps of ψ, in place of `warmup`; None: that
+    align_at: int | None = None  # step at which the average goes into G (alignment); None: never
+    align_steps: int = 0  # steps from there in which G is held and ψ alone learns
+    guidance_steps_after: int | None = None  # r from the end of the alignment on; None: as before
     pair_share: float = 0.0  # part of each batch whose latents are those of the stage warm's pairs
     pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
 

@@ -66,7 +66,8 @@ def test_each_network_has_its_own_learning_rate(job, i):
 
 def test_labels_and_latents_of_a_step_follow_its_number(job, monkeypatch):
     j, seen = job(), []
-    monkeypatch.setattr(j.trainer, "step", lambda eps, labels: seen.append((eps, labels)) or {})
+    monkeypatch.setattr(j.trainer, "step",
+                        lambda eps, labels, **_: seen.append((eps, labels)) or {})
     for i, seed in ((0, 0), (1, 0), (0, 0)):
         torch.manual_seed(seed)
         j.step(i)
@@ -135,3 +136,35 @@ def test_the_flow_of_dd1_runs_from_1_to_its_end_in_even_steps(monkeypatch):
     baselines.flow_to_token(torch.randn(5, 7).log_softmax(-1), torch.randn(5, 2),
                             torch.randn(7, 2), euler_steps=16)
     assert times == pytest.approx([1 - 0.97 * k / 16 for k in range(17)], abs=1e-6)
+
+
+# Alignment and warm-up -----------------------------------------------------------------------
+
+
+def test_alignment_holds_the_generator_for_its_steps_and_changes_the_steps_of_psi(job):
+    j = job("csd.align_at=2", "csd.align_steps=2", "csd.guidance_steps=3",
+            "csd.guidance_steps_after=1", "csd.ema=0.5")
+    stands, counts = [], []
+    for i in range(6):
+        before, average = weights(j.trainer.generator), weights(j.trainer.ema.module)
+        j.step(i)
+        if i == 2:
+            assert not moved(j.trainer.generator, average)  # the average went into it
+        stands.append(not moved(j.trainer.generator, before))
+        states = j.trainer.optimizers[j.trainer.guidance].state.values()
+        counts.append(int(next(iter(states))["step"]))
+    assert stands == [False, False, False, True, False, False]  # 2: by the average alone
+    assert counts == [3, 6, 9, 12, 13, 14]
+
+
+def test_a_warm_up_may_count_the_steps_of_psi_and_begin_above_0(job):
+    j = job("csd.guidance_steps=5", "csd.warmup_guidance=40", "csd.lr_start=0.0001",
+            "csd.lr_final=1", "csd.steps=100")
+    lrs = []
+    for i in (0, 3, 7, 20):
+        assert j.prepare(i) is False
+        lrs.append([j.trainer.optimizers[n].param_groups[0]["lr"]
+                    for n in (j.trainer.generator, j.trainer.guidance)])
+    # 5, 20, 40 and more of 40 steps of ψ, from 0.0001 up to each network's own rate
+    expected = [[1e-4 + (lr - 1e-4) * w for lr in (0.001, 0.005)] for w in (1 / 8, 1 / 2, 1, 1)]
+    assert lrs == [pytest.approx(row) for row in expected]
