@@ -324,5 +324,7 @@ def as_labels(classes: Sequence[str | int], class_names: list[str]) -> list[int]
     for c in classes:
         if isinstance(c, str) and c not in class_names:
             raise DD2Error(f"Class {c!r} is unknown: use one of {', '.join(class_names)}.")
+        if isinstance(c, str) and class_names.count(c) > 1:
+            raise DD2Error(f"{class_names.count(c)} classes are called {c!r}: name it by number.")
         out.append(class_names.index(c) if isinstance(c, str) else c)
     return out

@@ -26,7 +26,7 @@ from dd2core.store.files import write_manifest
 from dd2core.store.folder import save_folder
 from tests.support import tiny, tiny_var
 
-SECONDS = 20  # that one folder may take
+SECONDS = 20  # of CPU time that one folder may take
 VALUES = (None, True, False, 0, 1, -1, 2, 3, 4, 5, 7, 16, 31, 33, 0.5, 1.5, -0.0, 1e308, 2**31,
           2**63, 10**30, "", "x", "4", "cat", "../up", "/abs/path", "a/b", "a\nb", "Ü" * 300, [],
           [1], [0], [-1], ["cat"], [1, 2, 3], [[]], {}, {"a": 1}, [None], "codes", "table", "var")
@@ -139,17 +139,17 @@ def case(seed: int, number: int, made: dict[str, Path], expected: dict[str, np.n
         file.write_bytes(file.read_bytes() + b" ")
     else:
         write_manifest(folder)
-    since = time.monotonic()
+    since = time.process_time()
     try:
         images = paint(folder)
     except DD2Error as error:
         text = str(error)
         assert way != "same", f"case {number}: the same config is refused: {text}"
-        assert "\n" not in text and text.endswith(".") and len(text) < 700, f"{number}: {text}"
+        assert "\n" not in text and text.endswith(".") and len(text) < 2000, f"{number}: {text}"
         return f"{way}: refused"
     finally:
         shutil.rmtree(folder)
-        took = time.monotonic() - since
+        took = time.process_time() - since
         assert took < SECONDS, f"case {number} took {took:.0f} s"
     assert way != "stale", f"case {number}: another config than the manifest's is accepted"
     if way == "bytes" or any(path[0] in (*LAYOUT, "sampling", "parts") for path in paths):

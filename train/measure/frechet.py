@@ -1,14 +1,18 @@
 """Metrics of the evaluation, all by torch-fidelity on the classifier's features (method §9)."""
 
+import contextlib
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_fidelity import calculate_metrics, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+from dd2core.errors import DD2Error
 from dd2core.tools.images import to_float
+from train.data.enough import FEWEST
 from train.measure.classifier import Classifier, ClassifierFeatures
 
 
@@ -52,15 +56,36 @@ def extractor_name(model: Classifier) -> str:
 
 def fidelity(images: Tensor, reference: Tensor, model: Classifier) -> Fidelity:
     """FD, precision and recall of uint8 images (N, channels, H, W) against a reference set."""
+    _enough(images, reference)
     cuda = next(model.parameters()).is_cuda
-    found = calculate_metrics(
-        input1=Images(images), input2=Images(reference), fid=True, prc=True, cuda=cuda,
-        feature_extractor=extractor_name(model), batch_size=256, cache=False, verbose=False,
-        save_cpu_ram=True,
-    )
-    fd = found["frechet_inception_distance"]
-    return Fidelity(fd, 100 * fd / total_variance(reference, model), found["precision"],
-                    found["recall"])
+    with measurable():
+        found = calculate_metrics(
+            input1=Images(images), input2=Images(reference), fid=True, prc=True, cuda=cuda,
+            feature_extractor=extractor_name(model), batch_size=256, cache=False, verbose=False,
+            save_cpu_ram=True,
+        )
+        fd = found["frechet_inception_distance"]
+        percent = 100 * fd / total_variance(reference, model)
+    return Fidelity(fd, percent, found["precision"], found["recall"])
+
+
+def _enough(images: Tensor, reference: Tensor) -> None:
+    if min(len(images), len(reference)) < FEWEST:
+        raise DD2Error(f"{len(images)} samples against {len(reference)} reference images cannot be "
+                       f"measured: at least {FEWEST} of each are needed.")
+
+
+@contextlib.contextmanager
+def measurable():
+    """One sentence where features have no statistics to compare: not finite, or all the same."""
+    try:
+        yield
+    except np.linalg.LinAlgError:
+        raise DD2Error("The features of samples or reference are not finite: train the classifier "
+                       "anew, or replace the weights of the extractor.") from None
+    except ZeroDivisionError:
+        raise DD2Error("The features of all reference images are the same: give more and other "
+                       "pictures.") from None
 
 
 @torch.no_grad()

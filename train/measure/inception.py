@@ -21,6 +21,8 @@ from tqdm import tqdm
 
 from dd2core.errors import DD2Error
 from dd2core.families.checkpoints import read_state
+from train.data.batches import spaced
+from train.measure.frechet import measurable
 from train.measure.reference import Reference
 
 NAME = "inception-v3-compat"
@@ -112,13 +114,13 @@ def compare(network: nn.Module, images: Iterable[Tensor], n: int, reference: Ref
         y, _ = features(network, reference.read(), reference.n, "features of reference")
     given = {"mu": reference.mu, "sigma": reference.sigma}
     real = _statistics(y) if reference.mu is None else given
-    fd = fid_statistics_to_metric(_statistics(x), real, False)["frechet_inception_distance"]
+    with measurable():
+        fd = fid_statistics_to_metric(_statistics(x), real, False)["frechet_inception_distance"]
+        percent = 100 * fd / float(real["sigma"].trace())
     prc = {"precision": None, "recall": None}
     if y is not None:
-        few = min(MOST, len(y))
-        pick = torch.arange(few) * len(y) // few  # evenly: a folder is sorted by class
+        pick = spaced(MOST, len(y))  # a folder is sorted by class
         prc = prc_features_to_metric(x, y[pick], save_cpu_ram=True, verbose=False)
-    percent = 100 * fd / float(real["sigma"].trace())
     return InceptionNumbers(fd, percent, score["inception_score_mean"],
                             score["inception_score_std"], prc["precision"], prc["recall"])
 

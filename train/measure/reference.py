@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from dd2core.errors import DD2Error
+from dd2core.store.files import LFS_POINTER, is_lfs_pointer
 from train.data.pictures import open_folder
 from train.measure.stream import FEWEST, batches
 
@@ -98,6 +99,8 @@ def _read(path: Path, where: str) -> dict[str, np.ndarray]:
             found[key] = found[key].astype(np.float64)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError,
             AttributeError):  # no zip, half of one, a bare .npy, pickled objects
+        if is_lfs_pointer(path):
+            raise DD2Error(f"reference={where} is {LFS_POINTER}.") from None
         raise DD2Error(f"reference={where} is not a whole .npz of arrays: copy it again.") from None
     if ("mu" in found) != ("sigma" in found):
         raise DD2Error(f"reference={where} has only one of mu and sigma: both are needed.")
