@@ -55,16 +55,16 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
         return tokens
 
     tokens = teacher.sample(labels, **settings)
-    found: Samplers = {"teacher": lambda: teacher.sample(labels, **settings)}
+    timed: Samplers = {"teacher": lambda: teacher.sample(labels, **settings)}
     comparable = teacher.is_guided(sampling.cfg) and not sampling.filters  # as the yardstick is
     plain = yardstick(teacher) if comparable else None
     if plain is not None:
-        found["yardstick"] = lambda: plain.sample(labels, sampling.cfg, u)
-    found["one_step"] = one_step
+        timed["yardstick"] = lambda: plain.sample(labels, sampling.cfg, u)
+    timed["one_step"] = one_step
     for start in o.starts:
-        found[f"refine_{start}"] = lambda start=start: refine(start)
-    found["decode"] = lambda: to_uint8(teacher.decode(tokens))
-    return {name: _context(f, pipe.device, o.bf16) for name, f in found.items()}
+        timed[f"refine_{start}"] = lambda start=start: refine(start)
+    timed["decode"] = lambda: to_uint8(teacher.decode(tokens))
+    return {name: _context(f, pipe.device, o.bf16) for name, f in timed.items()}
 
 
 def _context(f: Callable[[], Tensor], device: torch.device, bf16: bool) -> Callable[[], Tensor]:
@@ -99,8 +99,8 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         raise DD2Error(f"starts={o.starts} must lie in 0…{steps}, the teacher's steps.")
     rows = []
     for n in tqdm([check_count(b) for b in o.batches], desc="benchmark", leave=False):
-        found = samplers(pipe, o, n, seed)
-        rows.append(row(n, *fastest_threads(found, o.repeats, pipe.device, o.thread_counts)))
+        timed = samplers(pipe, o, n, seed)
+        rows.append(row(n, *fastest_threads(timed, o.repeats, pipe.device, o.thread_counts)))
     passes = {"teacher": steps, "one_step": 1}
     return {
         "preset": pipe.name,

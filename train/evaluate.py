@@ -76,10 +76,10 @@ def load_classifier(folder: Path, device: torch.device) -> Classifier:
     Raises:
         DD2Error: it has none, or a damaged one.
     """
-    found = find_classifier(folder)
-    if found is None:
+    known = find_classifier(folder)
+    if known is None:
         raise DD2Error(f"{folder} has no classifier: run the stage classifier, then export.")
-    return found[0].to(device)
+    return known[0].to(device)
 
 
 def load_weights(pipe: Pipeline, path: Path) -> None:

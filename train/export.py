@@ -83,10 +83,10 @@ def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
         model = Classifier(**sizes)
         load_strict(model, read_tensors(path, sealed=True), str(path))
     else:
-        found = base.classifier(cfg) if cfg.base else None
-        if found is None:
+        known = base.classifier(cfg) if cfg.base else None
+        if known is None:
             return {}
-        model, sizes = found
+        model, sizes = known
     write_tensors(out / names.weights(names.CLASSIFIER), model.state_dict(), torch.float16)
     _reference(cfg, model.eval(), out / names.REFERENCE)
     return {"classifier": sizes}

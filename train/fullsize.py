@@ -99,14 +99,14 @@ def fresh(o: FullSize, part: str) -> dict[str, float]:
     return json.loads(done.stdout)
 
 
-def table(o: FullSize, found: dict[str, dict]) -> str:
+def table(o: FullSize, measured: dict[str, dict]) -> str:
     """The result as a Markdown table."""
     rows = [f"| {o.model}, N = {o.batch} | parameters | passes | seconds | peak memory |",
             "| --- | --- | --- | --- | --- |"]
-    for part, r in found.items():
+    for part, r in measured.items():
         rows.append(f"| {PARTS[part]} | {r['parameters'] / 1e6:.0f} M | {r['passes']} | "
                     f"{r['seconds']:.2f} | {r['peak_mib'] / 1024:.1f} GiB |")
-    threads = next(iter(found.values()))["threads"]
+    threads = next(iter(measured.values()))["threads"]
     return "\n".join(rows) + (
         f"\n\nCPU, {threads} thread(s), torch {torch.__version__}, float32, random weights, "
         f"fastest of {o.repeats} calls; peak memory of a process that does this part alone, "

@@ -79,8 +79,8 @@ class Chart:
 
 def around(*values: Sequence[float], zero: bool = False) -> tuple[float, float]:
     """A range that holds all the numbers, with some air."""
-    found = [v for group in values for v in group if math.isfinite(v)]
-    low, high = (min(found), max(found)) if found else (0.0, 1.0)
+    finite = [v for group in values for v in group if math.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
     low = min(low, 0.0) if zero else low
     air = 0.06 * (high - low) or 0.5
     return (low if zero and low == 0 else low - air, high + air)

@@ -72,12 +72,12 @@ class Models:
 
 def shipped(assets: Path = ASSETS) -> list[str]:
     """Names of the shipped models that have a generator."""
-    found = []
+    names = []
     for config in sorted(assets.glob("*/config.json")):
         try:
             parts = read_json(config).get("parts", [])
         except DD2Error:  # being written, or damaged: not on offer
             continue
         if "generator" in parts:
-            found.append(config.parent.name)
-    return found
+            names.append(config.parent.name)
+    return names

@@ -89,13 +89,13 @@ class InsideTab(Tab):
         place = whole("The token", token, 1, pipe.teacher.num_tokens) - 1
         time = number("t", time, 0.02, 1.0)
         with plain_errors():
-            found = samplers.examine(label, seed, place, time)
+            token = samplers.examine(label, seed, place, time)
         query = address(
             self.id, model or pipe.name, class_=name, seed=seed, token=place + 1, t=f"{time:g}"
         )
-        picture = whole_picture(pipe, found, name)
-        text = f'<p class="dd2-note" role="status">{says(found)}</p>'
-        charts = side_by_side(*charts_of(found), large=True)
+        picture = whole_picture(pipe, token, name)
+        text = f'<p class="dd2-note" role="status">{says(token)}</p>'
+        charts = side_by_side(*charts_of(token), large=True)
         return f'<div class="dd2-token">{picture}{text}</div>{charts}', query
 
 

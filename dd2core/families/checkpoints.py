@@ -134,10 +134,10 @@ class Keys:
         """
         if name not in self.left:
             raise DD2Error(f"{self.what} has no {name}: it is not of this family.")
-        found = tuple(self.left[name].shape)
-        if len(found) != ndim:
-            raise DD2Error(f"{self.what}: {name} has shape {found}, expected {ndim} dimensions.")
-        return found
+        shape = tuple(self.left[name].shape)
+        if len(shape) != ndim:
+            raise DD2Error(f"{self.what}: {name} has shape {shape}, expected {ndim} dimensions.")
+        return shape
 
     def count(self, prefix: str) -> int:
         """How many of `prefix`0, `prefix`1, … there are, by the largest number found.
@@ -172,9 +172,9 @@ class Keys:
         Raises:
             DD2Error: names the keys that are missing, of another shape, or left.
         """
-        found = {"it has no": self.missing, "": self.misshapen,
+        faults = {"it has no": self.missing, "": self.misshapen,
                  "it has keys that this model does not:": sorted(self.left)}
-        wrong = [f"{text} {some(names, 20)}".strip() for text, names in found.items() if names]
+        wrong = [f"{text} {some(names, 20)}".strip() for text, names in faults.items() if names]
         if wrong:
             raise DD2Error(f"{self.what} is incomplete or of another model: {'; '.join(wrong)}.")
 

@@ -25,11 +25,11 @@ def _attention_backward(grad, q, k, v, *args, out_shape=None, **kwargs) -> int:
     return sdpa_backward_flop_count(grad, q, k, v)
 
 
-def count_flops(found: Samplers) -> dict[str, int]:
+def count_flops(samplers: Samplers) -> dict[str, int]:
     """Floating-point operations of one call of each sampler (products and convolutions)."""
     out = {}
     with _countable_attention():
-        for name, f in found.items():
+        for name, f in samplers.items():
             with FlopCounterMode(display=False) as counter:
                 f()
             out[name] = counter.get_total_flops()

@@ -59,14 +59,14 @@ def fidelity(images: Tensor, reference: Tensor, model: Classifier) -> Fidelity:
     _enough(images, reference)
     cuda = next(model.parameters()).is_cuda
     with measurable():
-        found = calculate_metrics(
+        metrics = calculate_metrics(
             input1=Images(images), input2=Images(reference), fid=True, prc=True, cuda=cuda,
             feature_extractor=extractor_name(model), batch_size=256, cache=False, verbose=False,
             save_cpu_ram=True,
         )
-        fd = found["frechet_inception_distance"]
+        fd = metrics["frechet_inception_distance"]
         percent = 100 * fd / total_variance(reference, model)
-    return Fidelity(fd, percent, found["precision"], found["recall"])
+    return Fidelity(fd, percent, metrics["precision"], metrics["recall"])
 
 
 def _enough(images: Tensor, reference: Tensor) -> None:

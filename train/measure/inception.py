@@ -95,12 +95,12 @@ def features(network: nn.Module, images: Iterable[Tensor], n: int, what: str
         n (int): images in all, for the progress bar, which counts them.
         what (str): its name.
     """
-    device, found = next(network.parameters()).device, []
+    device, parts = next(network.parameters()).device, []
     with tqdm(total=n, desc=what, mininterval=2.0, disable=n < 10_000) as bar:
         for x in images:
-            found.append([a.cpu() for a in network(x.to(device))])
+            parts.append([a.cpu() for a in network(x.to(device))])
             bar.update(len(x))
-    pooled, logits = (torch.cat(a) for a in zip(*found, strict=True))
+    pooled, logits = (torch.cat(a) for a in zip(*parts, strict=True))
     return pooled, logits
 
 

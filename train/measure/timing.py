@@ -16,7 +16,7 @@ MIN_SECONDS = 0.05  # one reading lasts at least this: fast samplers are called 
 
 
 def fastest_threads(
-    found: Samplers, repeats: int, device: torch.device, counts: list[int]
+    samplers: Samplers, repeats: int, device: torch.device, counts: list[int]
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """`time_in_turns` on each count of CPU threads in turn; of each sampler the count with the
     smallest median.
@@ -28,7 +28,7 @@ def fastest_threads(
     threads: dict[str, int] = {}
     for count in counts or [torch.get_num_threads()]:
         with cpu_threads(count):
-            times = time_in_turns(found, repeats, device)
+            times = time_in_turns(samplers, repeats, device)
         for name, t in times.items():
             if name not in best or statistics.median(t) < statistics.median(best[name]):
                 best[name], threads[name] = t, count
@@ -36,7 +36,7 @@ def fastest_threads(
 
 
 def time_in_turns(
-    found: Samplers, repeats: int, device: torch.device, min_seconds: float = MIN_SECONDS
+    samplers: Samplers, repeats: int, device: torch.device, min_seconds: float = MIN_SECONDS
 ) -> dict[str, list[float]]:
     """Seconds per call of each sampler, one number per round.
 
@@ -51,14 +51,14 @@ def time_in_turns(
         synchronise(device)
         return (time.perf_counter() - since) / calls
 
-    calls, times = {}, {name: [] for name in found}
-    for name, f in found.items():
+    calls, times = {}, {name: [] for name in samplers}
+    for name, f in samplers.items():
         reading(f, 1)
         calls[name] = max(1, round(min_seconds / reading(f, 1)))
     for r in range(repeats):
-        names = list(found) if r % 2 == 0 else list(reversed(found))
+        names = list(samplers) if r % 2 == 0 else list(reversed(samplers))
         for name in names:
-            times[name].append(reading(found[name], calls[name]))
+            times[name].append(reading(samplers[name], calls[name]))
     return times
 
 

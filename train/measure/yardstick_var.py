@@ -115,8 +115,8 @@ class VARYardstick:
             t = scale * k / self.last
             cdf = ((1 + t) * cond - t * uncond).softmax(-1).double().cumsum(-1)
             u = noise[:, position : position + p * p, None].double() * cdf[..., -1:]
-            found = torch.searchsorted(cdf, u, right=True)[..., 0]
-            out.append(found.clamp_max(len(self.codes) - 1))
+            codes = torch.searchsorted(cdf, u, right=True)[..., 0]
+            out.append(codes.clamp_max(len(self.codes) - 1))
             position += p * p
             if k + 1 < len(self.sides):
                 f = self.grow(f, out[-1], k)

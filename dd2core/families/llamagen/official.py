@@ -46,10 +46,10 @@ def load_llamagen(
     sizes = transformer_sizes(keys, num_heads, tokenizer.cfg)
     with torch.device("meta"):
         transformer = LlamaGenTransformer(sizes, scaled_codebook(tokenizer.codes)[0])
-    found = {name: keys.take(transformer_name(name), a.shape)
+    tensors = {name: keys.take(transformer_name(name), a.shape)
              for name, a in transformer.state_dict().items()}
     keys.finish()
-    fill(transformer, found)
+    fill(transformer, tensors)
     return LlamaGenTeacher(tokenizer, transformer)
 
 
@@ -58,11 +58,11 @@ def load_tokenizer(state: Mapping, grid: int = 16) -> VQTokenizer:
     keys = Keys(state, "the LlamaGen tokenizer")
     with torch.device("meta"):
         tokenizer = VQTokenizer(tokenizer_sizes(keys, grid))
-    found = {name: keys.take(tokenizer_name(name), a.shape)
+    tensors = {name: keys.take(tokenizer_name(name), a.shape)
              for name, a in tokenizer.state_dict().items()}
     keys.drop("quantize.codebook_used")
     keys.finish()
-    fill(tokenizer, found)
+    fill(tokenizer, tensors)
     return tokenizer
 
 

@@ -163,32 +163,32 @@ def transformer_name(ours: str) -> str:
 
 def take_tokenizer(keys: Keys, own: dict[str, Tensor], levels: int) -> dict[str, Tensor]:
     """Our tokenizer's tensors out of an official state dict; `own` gives names and shapes."""
-    found = {}
+    tensors = {}
     for name, like in own.items():
         stem, _, leaf = name.rpartition(".")
         owner, _, kind = stem.rpartition(".")
         if name == "embedding":
-            found[name] = keys.take("quantize.embedding.weight", like.shape)
+            tensors[name] = keys.take("quantize.embedding.weight", like.shape)
         elif stem == "pyramid":
             shape = (like.shape[1] if leaf == "weight" else own["embedding"].shape[1],
                      *like.shape[1:])
             count = like.shape[0] // shape[0]
-            found[name] = torch.cat([keys.take(f"{PHI}.{i}.{leaf}", shape) for i in range(count)])
+            tensors[name] = torch.cat([keys.take(f"{PHI}.{i}.{leaf}", shape) for i in range(count)])
         elif kind == "q":  # theirs is one projection to q, k and v
             qkv = keys.take(f"{tokenizer_name(owner + '.', levels)}qkv.{leaf}",
                             (3 * like.shape[0], *like.shape[1:]))
-            found |= {f"{owner}.{part}.{leaf}": a
+            tensors |= {f"{owner}.{part}.{leaf}": a
                       for part, a in zip("qkv", qkv.chunk(3), strict=True)}
         elif kind not in ("k", "v"):
-            found[name] = keys.take(tokenizer_name(name, levels), like.shape)
+            tensors[name] = keys.take(tokenizer_name(name, levels), like.shape)
     keys.drop("quantize.ema_vocab_hit_SV")
     keys.finish()
-    return found
+    return tensors
 
 
 def take_transformer(keys: Keys, own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our transformer's tensors out of an official state dict; `own` gives names and shapes."""
-    found = {}
+    tensors = {}
     for name, like in own.items():
         official, shape = transformer_name(name), tuple(like.shape)
         if official in TOP.values():
@@ -197,8 +197,8 @@ def take_transformer(keys: Keys, own: dict[str, Tensor]) -> dict[str, Tensor]:
             shape = (1, *shape, 1)  # (1, heads, 1, 1)
         elif name.endswith("modulation_offset"):
             shape = (1, 1, *shape)  # (1, 1, 6, D)
-        found[name] = keys.take(official, shape).reshape(like.shape)
+        tensors[name] = keys.take(official, shape).reshape(like.shape)
     keys.drop("lvl_1L", "attn_bias_for_masking",
               *(f"blocks.{i}.attn.zero_k_bias" for i in range(keys.count("blocks."))))
     keys.finish()
-    return found
+    return tensors
