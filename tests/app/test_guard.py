@@ -221,6 +221,9 @@ def test_sessions_that_nobody_listens_to_are_forgotten(page, url, monkeypatch):
     monkeypatch.setattr(queue, "UNHEARD", 0.5)
     monkeypatch.setattr(queue, "DEAF", 0.5)
     monkeypatch.setattr(queue, "MOST_SESSIONS", 8)
+    monkeypatch.setattr(queue, "TIDY", 0.0)
+    given_back = []
+    monkeypatch.setattr(queue, "give_back", lambda: given_back.append(1))
     view = number(page, "open_view")
     for i in range(30):
         body = {"fn_index": view, "data": [""], "session_hash": f"fresh{i}"}
@@ -232,7 +235,9 @@ def test_sessions_that_nobody_listens_to_are_forgotten(page, url, monkeypatch):
         assert time.monotonic() < end
         time.sleep(0.2)
     assert not steady.pending_event_ids_session and len(steady.event_analytics) <= 1
-    assert len(page.state_holder.session_data) <= server.MOST_STATES
+    assert page.state_holder.capacity == server.MOST_STATES and page.max_file_size == 1000
+    time.sleep(2.5)
+    assert given_back
 
 
 def test_what_waits_unheard_is_not_painted(page, url, monkeypatch):

@@ -93,6 +93,12 @@ def test_a_body_that_does_not_come_is_answered(page, monkeypatch):
         assert line.recv(9000).startswith(b"HTTP/1.1 408")
 
 
+def test_noise_on_the_port_writes_no_log(page, caplog):
+    with dial(page, "\x16\x03\x01 noise\r\n\r\n") as line:
+        assert line.recv(9000).startswith(b"HTTP/1.1 400")
+    assert not caplog.records
+
+
 def test_idle_connections_make_room_for_others(page, monkeypatch):
     monkeypatch.setattr(page.server.config.http_protocol_class, "most", 4)
     lines = [dial(page) for _ in range(12)]

@@ -26,6 +26,7 @@ from tests.support.load_clients import memory, start
 API = "/gradio_api"
 GROWTH = 150.0  # MiB, at most
 PATIENCE = 30.0  # seconds for an answer
+SETTLE = 30.0  # seconds until the page has forgotten who is gone
 READ = 65536  # bytes of an answer that are looked at
 OUTSIDE = ("http://192.0.2.1/x.png", "https://example.invalid/a.png", "http://[2001:db8::1]/x",
            "//192.0.2.1/x", "file:///etc/passwd", "/etc/passwd", "../../etc/passwd", "http://0/x")
@@ -233,8 +234,8 @@ async def _send(host: str, port: int, shot: Shot) -> tuple[str, str]:
 
 def paints(url: str) -> bool:
     """Whether the page still answers a program."""
-    _, numbers = Client(url, verbose=False).predict(count=1, api_name="/generate")
-    return numbers["count"] == 1
+    job = Client(url, verbose=False).submit(count=1, api_name="/generate")
+    return job.result(timeout=2 * PATIENCE)[1]["count"] == 1
 
 
 def warm(url: str) -> None:
@@ -271,6 +272,7 @@ def main(arguments: list[str]) -> int:
         outcome = asyncio.run(fire(url, shots(seed, count), int(given.get("clients", 32))))
         most = memory(server.pid) if server else 0.0
         alive = patiently(url)
+        time.sleep(SETTLE if server else 0.0)
         after = memory(server.pid) if server else 0.0
     finally:
         if server is not None:
