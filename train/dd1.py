@@ -12,6 +12,7 @@ import torch
 
 from dd2core.baselines import dd1_loss, dd1_pairs
 from dd2core.ema import EMA
+from dd2core.errors import DD2Error
 from dd2core.noise import gaussians, stream_seed
 from dd2core.sampling import Sampling
 from dd2core.store.files import (
@@ -44,7 +45,7 @@ def load_pairs(
         f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{_named(o.sampling)}-{cfg.seed}-{whose}"
         f"-{which}")
     if path.exists():
-        return read_tensors(path, sealed=True), read_json(path.with_suffix(".json"))["seconds"]
+        return read_tensors(path, sealed=True), _seconds(path.with_suffix(".json"))
     labels = data.labels[evenly(data.labels, o.pairs)]
     since, tokens = time.perf_counter(), {}
     for i, part in enumerate(labels.split(o.pair_batch)):
@@ -63,6 +64,14 @@ def load_pairs(
     write_tensors(path, pairs)
     print(f"dd1: {o.pairs} pairs in {seconds:.0f} s")
     return pairs, seconds
+
+
+def _seconds(path: Path) -> float:
+    """The seconds in the file beside the pairs; they are written before these."""
+    seconds = read_json(path).get("seconds")
+    if not isinstance(seconds, int | float):
+        raise DD2Error(f"{path} is damaged: move the pairs away to make them anew.")
+    return seconds
 
 
 def _named(s: Sampling) -> str:

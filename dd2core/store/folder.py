@@ -6,7 +6,6 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -120,8 +119,6 @@ def describe(folder: Path) -> Description:
         name, head = str(config["name"]), config["head"]
         if head is not None:
             head = {k: head[k] for k in _HEAD}
-        for sizes in (config["tokenizer"], config["transformer"], head or {}):
-            _check_sizes(sizes)
         family = FAMILIES[config["family"]]
         vq = family.tokenizer_config(**_tuples(config["tokenizer"]))
         sizes = family.transformer_config(**_tuples(config["transformer"]))
@@ -147,22 +144,17 @@ def _check_agree(where: Path, vq: Any, sizes: Any, class_names: list[str]) -> No
         if one is not None and other is not None and one != other:
             raise DD2Error(f"{where} is not a model's: its tokenizer has {name}={one} and its "
                            f"transformer {other}.")
+    if sizes.heads < 1 or sizes.width % sizes.heads:
+        raise DD2Error(f"{where} is not a model's: width={sizes.width} does not divide by heads="
+                       f"{sizes.heads}.")
     if sizes.num_classes != len(class_names):
         raise DD2Error(f"{where} is not a model's: it names {len(class_names)} classes of "
                        f"{sizes.num_classes}.")
 
 
-def _check_sizes(sizes: dict) -> None:
-    """Raise ValueError for a number that no network is made of."""
-    for name, value in sizes.items():
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, int | float) and not (math.isfinite(number) and number >= 0):
-                raise ValueError(f"{name}={value} is not possible")
-
-
 def _short(error: Exception) -> str:
-    """The first line of an error, as the end of a sentence."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    """An error as the end of a sentence."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
 
 
 def load_folder(folder: Path, device: torch.device) -> Model:
