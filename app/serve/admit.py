@@ -19,7 +19,7 @@ from app.requests import quote
 API = "/gradio_api"
 MOST_BYTES = 64 * 1024  # of a body; the largest that the page sends has about two thousand
 DEEPEST = 8  # lists and dicts in one another
-SESSION = re.compile(r"[A-Za-z0-9_-]{0,64}")  # the browser sends 11 characters, programs a UUID
+SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the browser sends 11 characters, programs a UUID
 EVENT = re.compile(r"[0-9a-f]{32}")
 # What Gradio takes for a file in a value, at any depth, to open or to fetch it. No input is one.
 FILE_KEYS = frozenset({"path", "url", "meta", "_type", "orig_name", "is_stream"})

@@ -23,8 +23,8 @@ from tests.support import hostile, tiny
 from tests.support.app_helpers import free_port
 
 API = "/gradio_api"
-FILE = {"path": "http://192.0.2.1/x.png", "meta": {"_type": "gradio.FileData"}}
-OUTSIDE = ["http://192.0.2.1/x.png", "https://example.invalid/x", "/etc/passwd", "//192.0.2.1/x"]
+FILE = {"path": "http://198.51.100.1/x.png", "meta": {"_type": "gradio.FileData"}}
+OUTSIDE = [FILE["path"], "https://example.invalid/x", "/etc/passwd", "//198.51.100.1/x"]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_session_is_named_by_a_short_word(page, url, session):
 
 
 @pytest.mark.parametrize("value", [FILE, [FILE], {"a": [FILE]}, {"b": {"path": "/etc/passwd"}},
-                                   {"url": "http://192.0.2.1/"}], ids=range(5))
+                                   {"url": "http://198.51.100.1/"}], ids=range(5))
 @pytest.mark.parametrize("path", ["queue/join", "run/predict", "api/predict", "run/generate",
                                   "call/generate", "call/v2/generate"])
 def test_a_file_in_a_value_is_refused_at_any_depth(page, url, calls, path, value):
@@ -151,12 +151,25 @@ def test_only_functions_for_visitors_are_called(page, url):
         assert ask(url, f"{API}/queue/join", body)[0] == 422, data
 
 
-@pytest.mark.parametrize(("body", "status"), [
-    (b"x" * (admit.MOST_BYTES + 1), 413), (b"{", 400), (b"[]", 400), (b"\xff\xfe", 400),
-    (b"[" * 30_000, 400), (b'{"a":' * 12 + b"1" + b"}" * 12, 400), (b'{"a":' + b"9" * 5000, 400),
-])
-def test_a_body_is_a_small_flat_object(url, body, status):
-    assert ask(url, f"{API}/queue/join", body)[0] == status
+@pytest.mark.parametrize(("body", "said"), [
+    (b"x" * (admit.MOST_BYTES + 1), "Send at most 65,536 bytes."), (b"{", "is not JSON."),
+    (b"[]", "is not a JSON object."), (b"\xff\xfe", "is not JSON."),
+    (b"[" * 30_000, "is not JSON."),
+    (b'{"a":' * 12 + b"1" + b"}" * 12, "is nested too deeply."),
+    (b'{"a":' + b"9" * 5000 + b"}", "is not JSON."),
+], ids=range(7))
+def test_a_body_is_a_small_flat_object(url, body, said):
+    status, text = ask(url, f"{API}/queue/join", body)
+    assert status in (400, 413) and json.loads(text)["detail"].endswith(said)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 40000000", "Transfer-Encoding: chunked"])
+def test_a_large_body_is_refused_before_it_has_come(page, length):
+    with socket.create_connection(("127.0.0.1", page.server_port), timeout=5) as line:
+        line.sendall(f"POST {API}/queue/join HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
+        if "chunked" in length:
+            line.sendall(b"11000\r\n" + b"x" * 0x11000 + b"\r\n")  # and more to come
+        assert line.recv(9000).startswith(b"HTTP/1.1 413")
 
 
 def test_gradio_reads_the_body_that_was_checked(page):

@@ -3,6 +3,7 @@
     python -m tests.support.hostile                            # 50,000 at a page it starts itself
     python -m tests.support.hostile requests=2000 seed=3 clients=64
     python -m tests.support.hostile url=http://127.0.0.1:7860  # memory is not looked at then
+    python -m tests.support.hostile programs=200 clients=1000 seconds=60  # among honest ones
 
 The suite runs a few hundred. Only the loopback address is ever asked. Prints what was answered, the
 server's memory before and after, and fails if an answer is a defect ("Internal Server Error"), if
@@ -16,20 +17,21 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from gradio_client import Client
 
-from tests.support.load_clients import memory, start
+from tests.support.load_clients import Counts, load, memory, start
 
 API = "/gradio_api"
 GROWTH = 150.0  # MiB, at most
 PATIENCE = 30.0  # seconds for an answer
 SETTLE = 30.0  # seconds until the page has forgotten who is gone
 READ = 65536  # bytes of an answer that are looked at
-OUTSIDE = ("http://192.0.2.1/x.png", "https://example.invalid/a.png", "http://[2001:db8::1]/x",
-           "//192.0.2.1/x", "file:///etc/passwd", "/etc/passwd", "../../etc/passwd", "http://0/x")
+OUTSIDE = ("http://198.51.100.1/x.png", "https://example.invalid/a.png", "http://[2001:db8::1]/x",
+           "//198.51.100.1/x", "file:///etc/passwd", "/etc/passwd", "../../etc/passwd", "http://0/x")
 SESSIONS = ("", "a", "a" * 64, "a" * 65, "é", "a b", "../x", "\0", "\ud800", None, 7, [], {}, True)
 VALUES = (None, 0, -1, 1e308, "", "x" * 900, "All classes", True, [], {}, [[]], {"a": 1}, "nan",
           10**400, "<script>", "teacher", "one_step", 64)
@@ -260,16 +262,29 @@ def patiently(url: str, seconds: float = 90.0) -> bool:
             time.sleep(2)
 
 
+def attack(url: str, given: dict[str, str]) -> tuple[Outcome, Counts]:
+    """Fire as the command line says, among `programs` that ask for images, if there are any."""
+    count, seed = int(given.get("requests", 50_000)), int(given.get("seed", 0))
+    volley, clients = shots(seed, count), int(given.get("clients", 32))
+    programs, seconds = int(given.get("programs", 0)), float(given.get("seconds", 60))
+    if not programs:
+        return asyncio.run(fire(url, volley, clients)), Counts()
+    with ThreadPoolExecutor(1) as pool:
+        honest = pool.submit(load, url, None, programs, seconds, "/generate")
+        time.sleep(programs / 20)  # until they know the page
+        outcome = asyncio.run(fire(url, volley, clients))
+        return outcome, honest.result()[0]
+
+
 def main(arguments: list[str]) -> int:
     """Run, print, judge."""
     given = dict(a.split("=", 1) for a in arguments)
-    count, seed = int(given.get("requests", 50_000)), int(given.get("seed", 0))
     server, url = (None, given["url"]) if "url" in given else start()
     before = after = most = 0.0
     try:
         warm(url)
         before = memory(server.pid) if server else 0.0
-        outcome = asyncio.run(fire(url, shots(seed, count), int(given.get("clients", 32))))
+        outcome, honest = attack(url, given)
         most = memory(server.pid) if server else 0.0
         alive = patiently(url)
         time.sleep(SETTLE if server else 0.0)
@@ -280,10 +295,14 @@ def main(arguments: list[str]) -> int:
             server.wait(timeout=30)
     for (kind, status), number in sorted(outcome.answers.items()):
         print(f"  {kind:12} {status:10} {number}")
-    print(f"{count} requests, seed {seed}, {outcome.seconds:.0f} s: "
+    print(f"{outcome.answers.total()} requests, {outcome.seconds:.0f} s: "
           f"{len(outcome.defects)} defects; afterwards the page "
           f"{'paints' if alive else 'does not paint'}; memory {before:.0f} MiB before, "
           f"{most:.0f} at the end, {after:.0f} afterwards")
+    if honest.seconds:
+        print(f"honest programs: {len(honest.seconds)} answers, median "
+              f"{honest.percentile(0.5):.2f} s, {honest.full} times \"queue is full\", others: "
+              f"{Counter(honest.wrong).most_common(5)}")
     for defect in outcome.defects[:20]:
         print(f"  {defect}")
     return int(bool(outcome.defects) or not alive or max(most, after) - before > GROWTH)
