@@ -248,7 +248,7 @@ def test_sessions_that_nobody_listens_to_are_forgotten(page, url, monkeypatch):
         assert time.monotonic() < end
         time.sleep(0.2)
     assert not steady.pending_event_ids_session and len(steady.event_analytics) <= 1
-    assert page.state_holder.capacity == server.MOST_STATES and page.max_file_size == 1000
+    assert page.state_holder.capacity == server.MOST_STATES and page.max_file_size == 1024
     time.sleep(2.5)
     assert given_back
 
