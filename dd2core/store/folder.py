@@ -35,7 +35,6 @@ from dd2core.teacher import Teacher
 
 ASSETS = Path(__file__).parents[2] / "assets"
 FORMAT = 1
-_HEAD = ("width", "depth", "t_init")  # of config.json's head, in the order of ConditionalScoreModel
 MOST_PIXELS = 4096  # a side
 PATTERNS = ("*.json", "*.jsonl", "*.safetensors", "*.png")  # of a hub repository; logs, grids too
 
@@ -98,7 +97,7 @@ class Description:
     sampling: Sampling
     tokenizer: Any
     transformer: Any
-    head: dict | None
+    head: Head | None
 
 
 def describe(folder: Path) -> Description:
@@ -118,12 +117,13 @@ def describe(folder: Path) -> Description:
         parts, class_names = list_of_names(config["parts"]), list_of_names(config["class_names"])
         name, head = str(config["name"]), config["head"]
         if head is not None:
-            head = {k: head[k] for k in _HEAD}
+            head = Head(**{f.name: head[f.name] for f in dataclasses.fields(Head)
+                           if f.name in head})
         family = FAMILIES[config["family"]]
         vq = family.tokenizer_config(**_tuples(config["tokenizer"]))
         sizes = family.transformer_config(**_tuples(config["transformer"]))
         sampling = Sampling(**config["sampling"])
-        for each in (vq, sizes, *([Head(**head)] if head else [])):
+        for each in (vq, sizes, *([head] if head else [])):
             check_types(each)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise DD2Error(f"{where} is not a model's: {_short(error)}.") from None
@@ -199,7 +199,7 @@ def _check_fit(folder: Path, d: Description, parts: Sequence[str] = PARTS) -> No
     most = {"depth": len(shapes), "image_size": MOST_PIXELS}
     largest = max((n for shape in shapes for n in shape), default=0)
     sizes = {**dataclasses.asdict(d.tokenizer), **dataclasses.asdict(d.transformer)}
-    for name, value in [*sizes.items(), *(d.head or {}).items()]:
+    for name, value in [*sizes.items(), *(vars(d.head) if d.head else {}).items()]:
         numbers = value if isinstance(value, tuple) else (value,)
         if any(isinstance(n, int) and n > most.get(name, largest) for n in numbers):
             raise DD2Error(f"{folder / CONFIG} does not fit its weights: {name}={value} is larger "
@@ -238,10 +238,10 @@ def _teacher(folder: Path, d: Description) -> Teacher:
     return family.teacher(tokenizer, transformer)
 
 
-def _score(folder: Path, part: str, teacher: Teacher, head: dict) -> ConditionalScoreModel:
+def _score(folder: Path, part: str, teacher: Teacher, head: Head) -> ConditionalScoreModel:
     with _built_from(folder):
-        model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim,
-                                      *(head[k] for k in _HEAD))
+        model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim, head.width, head.depth,
+                                      head.t_init, prediction=head.prediction)
     load_strict(model, *_weights(folder, part))
     return model.to(teacher.device).requires_grad_(False).eval()
 
@@ -272,7 +272,8 @@ def save_folder(folder: Path, model: Model, dtype: torch.dtype | None = None,
     head = None
     if model.generator is not None:
         h = model.generator.head
-        head = {"width": h.out.in_features, "depth": h.depth, "t_init": model.generator.t_init}
+        g = model.generator
+        head = dataclasses.asdict(Head(h.out.in_features, h.depth, g.t_init, g.prediction))
     write_json(folder / CONFIG, {
         "format": FORMAT, "name": model.name, "family": model.family, "parts": list(parts),
         "class_names": model.class_names, "sampling": dataclasses.asdict(model.sampling),

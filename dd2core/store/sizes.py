@@ -44,8 +44,9 @@ def list_of_names(value: Any) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """config.json's head, in the order of `ConditionalScoreModel`."""
+    """config.json's head: what it takes to build a `ConditionalScoreModel` on a backbone."""
 
     width: int
     depth: int
     t_init: float
+    prediction: str = "denoised"  # folders written before it was a choice do not have it

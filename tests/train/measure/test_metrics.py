@@ -151,13 +151,13 @@ def test_the_floor_of_fcs_is_the_posterior_variance():
     """At t = 1 the posterior is the prior and λ = 1: E‖c_q − μ‖² = Σ p‖c‖² − ‖μ‖²; at 0 none."""
     teacher, labels = tiny.teacher(spread=30.0), torch.arange(600) % 3
     tokens = teacher.sample(labels)
-    o = ScoreOptions(times=1, t_min=1.0, t_max=1.0, cfg=None)
-    found = posterior_floor(teacher, tokens, labels, 1.0, o)
+    o = ScoreOptions(times=1, t_min=1.0, t_max=1.0)
+    floor = posterior_floor(teacher, tokens, labels, o)
     p = teacher.log_probs(tokens, labels).exp()
     mean, square = p @ teacher.codebook, p @ teacher.codebook.square().sum(-1)
-    assert found == pytest.approx((square - mean.square().sum(-1)).mean().item(), rel=0.05)
+    assert floor == pytest.approx((square - mean.square().sum(-1)).mean().item(), rel=0.05)
     sharp = dataclasses.replace(o, t_min=0.02, t_max=0.02)
-    assert posterior_floor(teacher, tokens, labels, 1.0, sharp) < 1e-3 * found
+    assert posterior_floor(teacher, tokens, labels, sharp) < 1e-3 * floor
 
 
 def test_other_tokens_lie_above_the_floor():
