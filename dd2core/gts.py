@@ -56,15 +56,17 @@ def model_denoiser(model: ConditionalScoreModel, h: Tensor) -> Denoiser:
 
 def gts_step_loss(
     model: ConditionalScoreModel, teacher: Teacher, tokens: Tensor, labels: Tensor,
-    o: ScoreOptions, as_vectors: bool = False,
+    o: ScoreOptions, as_vectors: bool = False, head_only: bool = False,
 ) -> Tensor:
     """GTS loss of a batch of data tokens (B, L), labels (B,) (method §4 (4)).
 
     With `as_vectors` the prefix is given as code vectors, which trains the generator's
-    Linear(C, D) where the teacher has a token table (method §3).
+    Linear(C, D) where the teacher has a token table (method §3). With `head_only` the backbone
+    gets no gradient, and no backward pass.
     """
     codes = teacher.vectors(tokens)  # (B, L, C)
-    h = model.features(codes if as_vectors else tokens, labels)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
+        h = model.features(codes if as_vectors else tokens, labels)
     eps, t = draw(codes, o)
     target = teacher_score(teacher, tokens, labels, o)
     return gts_loss(model_denoiser(model, h), target.denoise, codes, eps, t,

@@ -36,11 +36,13 @@ class GTSJob:
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
 
     def step(self, i: int) -> dict[str, float]:
-        """One step; i from 0. Odd steps give the prefix as code vectors (method §3)."""
+        """One step; i from 0. Odd steps give the prefix as code vectors (method §3); the first
+        `head_steps` leave the backbone as it is."""
         o, device = self.opts, self.teacher.device
         pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
-        loss = gts_step_loss(self.model, self.teacher, tokens, labels, self.opts, i % 2 == 1)
+        loss = gts_step_loss(self.model, self.teacher, tokens, labels, o, i % 2 == 1,
+                             head_only=i < o.head_steps)
         norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         return {"loss": loss.item(), "grad": norm}

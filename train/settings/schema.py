@@ -84,6 +84,7 @@ class GTSStage(Stage, ScoreOptions):
 
     t_min: float = 0.02  # smallest time
     t_max: float = 0.99  # largest time
+    head_steps: int = 0  # steps at the start that train the head alone
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
 
 

@@ -7,12 +7,16 @@ from dd2core import baselines
 from dd2core.families.codebook import CodebookScore
 from dd2core.losses import csd_loss, csd_loss_sid
 from dd2core.sampling import Sampling
+from dd2core.store import names
+from dd2core.store.files import read_tensors, write_tensors
 from tests.support import tiny
 from tests.support.train_helpers import config
 from train import csd as csd_stage
+from train import dd1 as dd1_stage
 from train import gts as gts_stage
-from train.csd import CSDJob
+from train.csd import CSDJob, mean_of_snapshots
 from train.data.tokens import TokenData
+from train.dd1 import DD1Job, load_pairs, pair_latents
 from train.engine import optim
 from train.gts import GTSJob
 
@@ -168,3 +172,124 @@ def test_a_warm_up_may_count_the_steps_of_psi_and_begin_above_0(job):
     # 5, 20, 40 and more of 40 steps of ψ, from 0.0001 up to each network's own rate
     expected = [[1e-4 + (lr - 1e-4) * w for lr in (0.001, 0.005)] for w in (1 / 8, 1 / 2, 1, 1)]
     assert lrs == [pytest.approx(row) for row in expected]
+
+
+def test_gts_trains_the_head_alone_for_its_head_steps(data, monkeypatch):
+    monkeypatch.setattr(gts_stage, "new_score_model",
+                        lambda cfg, teacher, bf16: tiny.score_model(teacher, 1))
+    j = GTSJob(config(*WORDS, "gts.head_steps=2", "gts.warmup=1"), tiny.teacher(), data)
+    backbone, head = [], []
+    for i in range(4):
+        before = weights(j.model.backbone), weights(j.model.head)
+        j.step(i)
+        backbone.append(moved(j.model.backbone, before[0]))
+        head.append(moved(j.model.head, before[1]))
+    assert backbone == [False, False, True, True] and all(head)
+
+
+# Pairs ----------------------------------------------------------------------------------------
+
+
+def row_of(latents: torch.Tensor, all_latents: torch.Tensor) -> int:
+    """Which row of `all_latents` it is."""
+    found = [k for k, eps in enumerate(all_latents) if torch.equal(latents, eps)]
+    return found[0] if found else -1
+
+
+def test_pairs_stand_first_in_a_batch_of_csd_with_their_latents_labels_and_tokens(job, monkeypatch):
+    eps, tokens = torch.randn(20, 16, 4), torch.randint(32, (20, 16))
+    pairs = {"labels": (torch.arange(20) * 7) % 3, "tokens": tokens}
+    monkeypatch.setattr(csd_stage, "load_pairs", lambda *a: (pairs, 0.0))
+    monkeypatch.setattr(csd_stage, "pair_latents", lambda *a: eps)
+    j, labels_met = job("csd.pair_share=0.5", "csd.pair_weight=1"), set()
+    for i in range(6):
+        seen = []
+        monkeypatch.setattr(j.trainer, "step", lambda *a, seen=seen, **o: seen.append(a) or {})
+        j.step(i)
+        latents, labels, targets = seen[0][:3]
+        rows = [row_of(a, eps) for a in latents]
+        assert len(targets) == 3 and min(rows[:3]) >= 0 and rows[3:] == [-1] * 3
+        assert torch.equal(targets, tokens[rows[:3]])
+        assert torch.equal(labels[:3], pairs["labels"][rows[:3]])
+        labels_met |= set(labels[:3].tolist())
+    assert labels_met == {0, 1, 2}
+
+
+DD1_WORDS = ("dd1.pairs=10", "dd1.pair_batch=4", "dd1.euler_steps=3", "dd1.batch=4",
+             "dd1.sharpness=2.5", "dd1.latent_weight=0.3")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pairs_are_dd1s_map_of_the_latents_that_are_made_again(data, tmp_path, seed):
+    cfg, teacher = config(*DD1_WORDS, f"out={tmp_path}", f"seed={seed}"), tiny.teacher()
+    pairs, _ = load_pairs(cfg, teacher, data, cfg.dd1)
+    eps = pair_latents(cfg, teacher, cfg.dd1)
+    assert eps.shape == (10, 16, 4)
+    expected = baselines.dd1_pairs(teacher, pairs["labels"], eps, cfg.dd1.sampling, 3)
+    assert torch.equal(pairs["tokens"], expected)
+    other = pair_latents(config(*DD1_WORDS, f"seed={seed + 1}"), teacher, cfg.dd1)
+    assert not torch.equal(eps, other)
+
+
+def test_dd1_regresses_each_pairs_tokens_from_its_latents_and_label(monkeypatch):
+    cfg, teacher, seen = config(*DD1_WORDS), tiny.teacher(), []
+    monkeypatch.setattr(dd1_stage, "load_score_model",
+                        lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
+    loss = dd1_stage.dd1_loss
+    monkeypatch.setattr(dd1_stage, "dd1_loss", lambda *a: seen.append(a) or loss(*a))
+    pairs = {"labels": torch.arange(10) % 3, "tokens": torch.randint(32, (10, 16))}
+    j = DD1Job(cfg, teacher, pairs, cfg.dd1)
+    generate = j.model.generate
+    monkeypatch.setattr(j.model, "generate", lambda *a: seen.append(a) or generate(*a))
+    j.step(0)
+    (eps, labels), (_, tokens, codebook, *numbers) = seen
+    rows = [row_of(a, pair_latents(cfg, teacher, cfg.dd1)) for a in eps]
+    assert len(set(rows)) == 4 and len(set(labels.tolist())) > 1
+    assert torch.equal(labels, pairs["labels"][rows])
+    assert torch.equal(tokens, pairs["tokens"][rows])
+    assert codebook is teacher.codebook and numbers == [2.5, 0.3]
+
+
+# What is kept ---------------------------------------------------------------------------------
+
+
+def kept(folder, module) -> bool:
+    """Whether `generator.safetensors` of a folder is this network, up to half precision."""
+    found = read_tensors(folder / names.weights("generator"))
+    own = module.state_dict()
+    return found.keys() == own.keys() and all(
+        torch.equal(found[k].half(), own[k].half()) for k in own)
+
+
+def test_csd_keeps_the_average_of_the_generator(job, tmp_path):
+    j = job("csd.average=null", "csd.ema=0.7", "csd.ema_warmup=3")
+    assert (j.trainer.ema.decay, j.trainer.ema.warmup) == (0.7, 3)
+    assert j.networks["ema"] is j.trainer.ema
+    for i in range(2):
+        j.step(i)
+    j.finish(tmp_path)
+    assert kept(tmp_path, j.trainer.ema.module) and not kept(tmp_path, j.trainer.generator)
+
+
+def test_csd_keeps_the_mean_of_the_snapshots_that_average_names(job, tmp_path):
+    for step, value in ((2, 1.0), (4, 2.0), (6, 6.0), (8, 50.0)):
+        write_tensors(tmp_path / names.snapshot(step), {"a": torch.full((3,), value)})
+    assert torch.equal(mean_of_snapshots(tmp_path, 2, 6, 2)["a"], torch.full((3,), 3.0))
+    assert torch.equal(mean_of_snapshots(tmp_path, 3, 6, 2)["a"], torch.full((3,), 4.0))
+    job("csd.average=[2,6]", "csd.grid_every=2").finish(tmp_path)
+    found = read_tensors(tmp_path / names.weights("generator"))
+    assert found.keys() == {"a"} and torch.equal(found["a"].float(), torch.full((3,), 3.0))
+
+
+def test_gts_keeps_and_measures_the_average_of_its_network(data, monkeypatch, tmp_path):
+    teacher, measured = tiny.teacher(), []
+    monkeypatch.setattr(gts_stage, "new_score_model",
+                        lambda cfg, teacher, bf16: tiny.score_model(teacher, 1))
+    loss = gts_stage.held_out_loss
+    monkeypatch.setattr(gts_stage, "held_out_loss", lambda *a: measured.append(a[0]) or loss(*a))
+    j = GTSJob(config(*WORDS, "gts.lr=0.01", "gts.warmup=1"), teacher, data)
+    for i in range(2):
+        j.step(i)
+    j.finish(tmp_path)
+    assert measured == [j.ema.module]
+    assert kept(tmp_path, j.ema.module) and not kept(tmp_path, j.model)
