@@ -100,7 +100,8 @@ def test_other_names_count_by_number(tmp_path):
     made = make_base(tmp_path / "made", ["class 0", "class 1", "class 2"])
     cfg = config(f"base={made}")
     assert labels.numbers(cfg, ["a", "b", "c"]).tolist() == [0, 1, 2]
-    with pytest.raises(DD2Error, match="has 2 classes and base=.* has 3, none of them by the same name"):
+    said = "has 2 classes and base=.* has 3, none of them by the same name"
+    with pytest.raises(DD2Error, match=said):
         labels.numbers(cfg, ["a", "b"])
 
 
