@@ -14,8 +14,7 @@ from tests.support.train_helpers import config, grey, log_steps
 from train.engine.assemble import new_tokenizer, new_transformer
 from train.settings.cli import load_config
 
-WORDS = ("family=var", "tokenizer.patch_nums=[1,2,4]", "gts.cfg=1.0", "csd.cfg=1.0",
-         "tune.steps=0", "sampling.cfg=1.0", "dd1.cfg=1.0")
+WORDS = ("family=var", "tokenizer.patch_nums=[1,2,4]", "tune.steps=0", "sampling.cfg=1.0")
 STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "dd1", "export")
 
 

@@ -18,7 +18,7 @@ import pathlib
 import sys
 
 import torch
-from train import distributed as d
+from train.engine import distributed as d
 d.start(torch.device("cpu"))
 r = d.rank()
 assert d.world() == 2 and d.is_main() == (r == 0)

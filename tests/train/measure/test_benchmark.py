@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dd2core.errors import DD2Error
+from dd2core.families.codebook import scaled_codebook
 from dd2core.families.llamagen.settings import TransformerConfig, VQConfig
 from dd2core.families.llamagen.teacher import LlamaGenTeacher
 from dd2core.families.llamagen.tokenizer import VQTokenizer
@@ -18,7 +19,6 @@ from dd2core.noise import gaussians, uniforms
 from dd2core.pipeline import Pipeline
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import save_folder
-from dd2core.teacher import scaled_codebook
 from tests.support import tiny
 from train.benchmark import benchmark, run
 from train.measure.flops import count_flops
