@@ -10,6 +10,10 @@ server's memory before and after, and fails if an answer is a defect ("Internal 
 the page does not paint afterwards, or if its memory grew by more than 150 MiB.
 """
 
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # gradio_client would tell its maker of each use
+
 import asyncio
 import json
 import random

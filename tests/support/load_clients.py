@@ -9,6 +9,9 @@ went wrong but a clear "queue is full", or if memory grew by more than 15% after
 """
 
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # gradio_client would tell its maker of each use
+
 import subprocess
 import sys
 import threading
