@@ -1,7 +1,7 @@
 """A folder of emoji in six styles to train on: `python -m train.emoji out=data/emoji`.
 
 The drawings come from npm packages of pinned versions, which the ordinary npm client fetches
-(135 MiB, once). Pictures are on white, one folder per class; every tenth emoji of a class is held
+(148 MiB, once). Pictures are on white, one folder per class; every tenth emoji of a class is held
 out in all its styles and skin tones (`val`), the others are trained on with changed copies. Then:
 `python -m train.all preset=pictures data=data/emoji`. See docs/pictures.md.
 """

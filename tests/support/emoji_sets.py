@@ -75,6 +75,8 @@ def _svg_icons() -> dict:
     for i, (_, _, colour) in enumerate(EMOJI.values()):
         icons[f"thing-{i}"] = {"body": f'<path fill="{colour}" d="M8 1A7 7 0 0 0 8 15z"/>'
                                        f'<circle cx="{5 + i % 3}" cy="{3 + i % 10}" r="1"/>'}
+    icons["thing_0"] = icons["thing-0"]  # the same one by another name
+    icons["thing-1"] = {**icons["thing-1"], "hidden": True}
     return {"icons": icons, "width": 16, "height": 16}
 
 

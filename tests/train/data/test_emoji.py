@@ -126,6 +126,14 @@ def test_separate_styles_make_a_class_of_each(sets):
         assert p.name.startswith("noto-")
 
 
+def test_a_finished_folder_holds_nothing_but_its_parts_and_what_they_are(sets):
+    out = made(sets)
+    assert {p.name for p in out.iterdir()} == {"train", "val", "emoji.json", ".gitignore"}
+    assert {p.suffix for p in out.rglob("*") if p.is_file()} == {".png", ".json", ""}
+    assert (out / ".gitignore").read_text() == "*\n"  # pictures are not committed
+    assert sorted(p.name for p in sets.parent.iterdir()) == ["out", "packages"]
+
+
 def test_the_same_command_again_changes_nothing(sets, monkeypatch):
     out = made(sets)
     before = files(out)
@@ -171,7 +179,7 @@ def test_a_build_that_was_stopped_goes_on_and_ends_the_same(sets, monkeypatch, a
 
 def test_a_stopped_build_of_other_settings_is_not_used(sets, monkeypatch):
     with monkeypatch.context() as m:
-        m.setattr(folder_module, "_write_parts", lambda *a: 1 / 0)
+        m.setattr(folder_module, "write_json", lambda *a: 1 / 0)  # when all pictures are there
         with pytest.raises(ZeroDivisionError):
             made(sets, copies=5)
     one, two = files(made(sets)), files(made(sets, "fresh"))
