@@ -55,7 +55,7 @@ def brought(cfg: Config) -> set[str]:
     if not cfg.base:
         return set()
     try:
-        classifier = base.has_classifier(cfg)
+        classifier = base.classifier(cfg) is not None
     except DD2Error:
         if not cfg.dry_run:
             raise

@@ -5,6 +5,7 @@ process leaves its temporary file behind; `sweep` removes those of processes tha
 """
 
 import contextlib
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ def atomic(path: str | Path) -> Iterator[BinaryIO]:
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, path.name)
         try:
             with open(tmp, "wb") as f:
                 yield f
@@ -60,9 +62,11 @@ def write_atomic(path: str | Path, data: bytes) -> None:
         f.write(data)
 
 
-def sweep(folder: str | Path) -> None:
-    """Remove the temporary files in `folder` that processes which are gone have left there."""
-    for path in Path(folder).glob(".*.tmp"):
+def sweep(folder: str | Path, name: str = "*") -> None:
+    """Remove the temporary files in `folder`, of the file `name` or of all, that processes which
+    are gone have left there."""
+    of = name if name == "*" else glob.escape(name)
+    for path in Path(folder).glob(f".{of}.*.tmp"):
         match = _LEFT.fullmatch(path.name)
         if match and not _runs(int(match[1])):
             with contextlib.suppress(OSError):

@@ -109,8 +109,8 @@ def describe(folder: Path) -> Description:
     config, where = read_json(folder / CONFIG), folder / CONFIG
     if config.get("format") != FORMAT or config.get("family") not in list(FAMILIES):
         raise DD2Error(
-            f"{where} is of format {str(config.get('format'))[:50]!r}, family "
-            f"{str(config.get('family'))[:50]!r}: this version reads format {FORMAT}, family "
+            f"{where} is of format {_short(config.get('format'))}, family "
+            f"{_short(config.get('family'))}: this version reads format {FORMAT}, family "
             f"{' or '.join(FAMILIES)}."
         )
     try:
@@ -152,8 +152,8 @@ def _check_agree(where: Path, vq: Any, sizes: Any, class_names: list[str]) -> No
                        f"{sizes.num_classes}.")
 
 
-def _short(error: Exception) -> str:
-    """An error as the end of a sentence."""
+def _short(error: Any) -> str:
+    """An error, or a value, as the end of a sentence."""
     return (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
 
 

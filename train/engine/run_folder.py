@@ -67,6 +67,7 @@ class Run:
             except filelock.Timeout:
                 raise DD2Error(f"Another process trains in {self.folder}: wait for it, or end it, "
                                "or give out=FOLDER.") from None
+        sweep(self.folder)
         try:
             yield
         finally:
@@ -104,7 +105,6 @@ class Run:
 
     def begin(self, step: int) -> None:
         """Make the folder that of a run which has done `step` steps and does more."""
-        sweep(self.folder)
         self.trim_log(step)
         for pattern in (names.weights("generator-*"), "grid-*.png"):
             for path in self.folder.glob(pattern):  # of steps that will be run again
