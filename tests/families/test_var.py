@@ -1,5 +1,6 @@
 """The VAR teacher and its students: scales, causality, cache, guidance, folder round trip."""
 
+import copy
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from dd2core.csd import CSDOptions, CSDTrainer
 from dd2core.families.attention import attention
 from dd2core.families.var import block as var_block
 from dd2core.families.var import pyramid
+from dd2core.families.var.teacher import VARTeacher
 from dd2core.families.var.transformer import scale_mask
 from dd2core.gts import gts_step_loss
 from dd2core.noise import uniforms
@@ -117,6 +119,28 @@ def test_the_cache_gives_the_probabilities_of_the_full_pass(teacher, settings, s
     torch.testing.assert_close(log_p.exp(), expected.exp(), atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [(0, 2), (1, 2)])
+def test_the_cache_takes_in_all_that_it_has_not_seen(teacher, steps):
+    tokens = random_tokens()
+    expected, cache = teacher.logits(tokens, LABELS), teacher.begin(LABELS)
+    for step in steps:
+        torch.testing.assert_close(teacher.advance(cache, tokens, step),
+                                   expected[:, slice(*SPANS[step])], atol=1e-5, rtol=1e-4)
+
+
+def test_a_teacher_takes_over_the_codes_and_convolutions_of_its_tokenizer(teacher):
+    """The transformer was made with another tokenizer: its own copies must not stay."""
+    other = tiny_var.tokenizer(seed=7)
+    made = VARTeacher(other, copy.deepcopy(teacher.transformer))
+    tokens = random_tokens()
+    seen = made.transformer.backbone
+    expected = other.pyramid.inputs(other.codes[tokens])
+    torch.testing.assert_close(seen.pyramid.inputs(seen.vectors(tokens)), expected, atol=1e-5,
+                               rtol=1e-4)
+    torch.testing.assert_close(seen.vectors(made.codebook[tokens]), other.codes[tokens])
+
+
 def test_steps_decide_one_scale_at_a_time(teacher):
     seen = [tokens.clone() for tokens, _ in teacher.steps(LABELS, prefix=random_tokens())]
     assert len(seen) == K
@@ -204,6 +228,10 @@ def test_guidance_grows_with_the_scale(teacher, cfg):
 def test_blank_logits_are_exact_for_the_first_scale_and_ignore_the_batch(teacher):
     blank = teacher.blank_logits(LABELS)
     assert blank.shape == (B, L, V)
+    mean = teacher.codebook.mean(0).expand(B, L, C)  # the mean code stands everywhere
+    features = teacher.transformer.backbone(mean, LABELS)
+    torch.testing.assert_close(blank, teacher.transformer.output(features))
+    assert mean.abs().max() > 0.01
     exact = teacher.logits(random_tokens(), LABELS)[:, :1]
     torch.testing.assert_close(blank[:, :1], exact, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(blank[1:2], teacher.blank_logits(LABELS[1:2]), atol=1e-5, rtol=1e-4)

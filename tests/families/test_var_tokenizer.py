@@ -74,6 +74,19 @@ def test_a_contribution_is_the_mean_of_a_map_and_its_convolution(pyramid):
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 1.0])
+def test_the_ratio_is_the_convolutions_part(ratio):
+    pyramid, x = Pyramid((1, 2, SIDE), C, ratio=ratio), torch.randn(2, SIDE**2, C)
+    torch.nn.init.normal_(pyramid.bias)
+    i = pyramid.phi[2]
+    part = slice(i * C, (i + 1) * C)
+    maps = x.mT.reshape(2, C, SIDE, SIDE)
+    folded = F.conv2d(maps, pyramid.weight[part], pyramid.bias[part], padding=1)
+    expected = (1 - ratio) * maps + ratio * folded
+    got = pyramid.contribution(x, 2, pyramid.kernels()).mT.reshape(expected.shape)
+    torch.testing.assert_close(got, expected)
+
+
 def test_splitting_and_merging_are_inverse(pyramid):
     f = torch.randn(2, SIDE**2, C)
     # Not codes: any vectors.
@@ -132,9 +145,15 @@ def test_a_frozen_copy_follows_when_told_to(pyramid):
 
 def test_under_autocast_it_stays_in_full_precision(pyramid):
     x = torch.randn(2, L, C)
-    expected = pyramid.inputs(x), pyramid.merge(x)
+    frozen = FrozenPyramid(pyramid)
+
+    def results():
+        return (pyramid.inputs(x), pyramid.merge(x), frozen.inputs(x),
+                frozen.input_of(2, x[:, : SPANS[2][0]]))
+
+    expected = results()
     with torch.autocast("cpu", torch.bfloat16):
-        got = pyramid.inputs(x), pyramid.merge(x)
+        got = results()
     for a, b in zip(got, expected, strict=True):
         assert a.dtype == torch.float32
         torch.testing.assert_close(a, b)

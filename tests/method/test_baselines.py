@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dd2core import baselines
 from dd2core.baselines import dd1_loss, dd1_pairs, flow_to_token, parallel_sample
 from dd2core.noise import uniforms
 from dd2core.sampling import Sampling, filter_logits
@@ -71,14 +72,31 @@ def test_the_flow_never_reaches_an_excluded_code(euler_steps):
     assert torch.equal(flow_to_token(log_p, torch.randn(500, C), codebook, euler_steps), allowed)
 
 
+@pytest.mark.parametrize("euler_steps", [1, 5, 16])
+def test_the_flow_towards_a_single_code_is_a_straight_line(euler_steps, monkeypatch):
+    """D_Φ stands still there, so Euler steps of any length are exact: x = c + t·(ε − c)."""
+    seen, mean = [], baselines.posterior_mean
+    monkeypatch.setattr(baselines, "posterior_mean",
+                        lambda *a: seen.append(a[:2]) or mean(*a))
+    eps, codebook = torch.randn(50, C), torch.randn(1, C)
+    flow_to_token(torch.zeros(1), eps, codebook, euler_steps)
+    assert len(seen) == euler_steps + 1
+    for x, t in seen:
+        torch.testing.assert_close(x, codebook + t * (eps - codebook))
+
+
+@pytest.mark.parametrize("euler_steps", [1, 16])
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(2.0), Sampling(2.0, 0.8, 9, 0.9)],
                          ids=["plain", "guided", "filtered"])
-def test_pairs_are_the_flow_under_the_teacher_given_the_pairs_own_tokens(teacher, sampling):
+def test_pairs_are_the_flow_under_the_teacher_given_the_pairs_own_tokens(
+    teacher, sampling, euler_steps
+):
     eps = torch.randn(B, L, C)
-    tokens = dd1_pairs(teacher, LABELS, eps, sampling, euler_steps=16)
+    tokens = dd1_pairs(teacher, LABELS, eps, sampling, euler_steps)
     log_p = teacher.log_probs(tokens, LABELS, **sampling.keywords())
-    assert torch.equal(tokens, flow_to_token(log_p, eps, teacher.codebook, 16))
-    assert torch.equal(tokens, dd1_pairs(teacher, LABELS, eps, sampling, euler_steps=16))
+    assert torch.equal(tokens, flow_to_token(log_p, eps, teacher.codebook, euler_steps))
+    assert not torch.equal(tokens, flow_to_token(log_p, eps, teacher.codebook, 17 - euler_steps))
+    assert torch.equal(tokens, dd1_pairs(teacher, LABELS, eps, sampling, euler_steps))
 
 
 def test_dd1_loss_is_cross_entropy_of_distances_plus_latent_distance():

@@ -1,11 +1,14 @@
 """The samplers that users call: shapes, passes, seeds, progress, and input of every bad kind."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from dd2core.errors import DD2Error
 from dd2core.pipeline import Pipeline, as_labels, check_seed
+from dd2core.tools.images import to_uint8
 from dd2core.tools.timing import cpu_threads
 from tests.support import tiny
 
@@ -149,6 +152,38 @@ def test_a_stream_yields_every_step_with_growing_times_and_ends_as_the_sample(ti
     assert same(parts[-1], last)
     for p in parts:  # what has been painted stays
         assert torch.equal(p.tokens[:, : p.step], last.tokens[:, : p.step])
+
+
+def test_a_part_keeps_its_tokens_and_shows_those_that_are_decided(tiny_pipe):
+    found = [(p, p.tokens.clone()) for p in tiny_pipe.stream_teacher(LABELS, seed=2)]
+    assert all(torch.equal(p.tokens, then) for p, then in found)
+    with torch.no_grad():
+        for p, _ in found:
+            shown = to_uint8(tiny_pipe.teacher.decode(p.tokens, p.step)).permute(0, 2, 3, 1)
+            assert np.array_equal(p.images, shown.numpy())
+
+
+def test_times_are_those_of_the_call_itself_and_of_its_own_work(monkeypatch):
+    """By a clock that moves in the networks alone: 3 s a pass of G, 2 s a step of the teacher, 5 s
+    a decoding, 1,000 s to find the count of threads."""
+    pipe, clock = Pipeline(tiny.model()), [0.0]
+
+    def takes(seconds, call):
+        def run(*a):
+            clock[0] += seconds
+            return call(*a)
+        return run
+
+    monkeypatch.setattr("dd2core.pipeline.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr("dd2core.pipeline.best_threads", takes(1000, lambda run, device: 1))
+    for owner, name, seconds in ((pipe.generator, "generate", 3), (pipe.teacher, "advance", 2),
+                                 (pipe.teacher, "decode", 5)):
+        monkeypatch.setattr(owner, name, takes(seconds, getattr(owner, name)))
+    for _ in range(2):  # the first time of a shape, and when all is known
+        for sampler, seconds in (("one_step", 3), ("refine", 3 + 2 * (K - 9)), ("teacher", 2 * K),
+                                 ("stream", 2 * K)):
+            s = SAMPLERS[sampler](pipe, LABELS)
+            assert (s.seconds, s.decode_seconds) == (seconds, 5), sampler
 
 
 @pytest.mark.parametrize("every, steps", [(5, [5, 10, 15, 16]), (16, [16]), (100, [16])])

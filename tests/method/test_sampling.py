@@ -110,6 +110,11 @@ def test_a_rare_last_code_is_never_rounded_in_or_out():
     assert invert_cdf(log_p, torch.tensor(1 - 2.0**-22)).item() == 2
 
 
+def test_a_code_too_rare_for_a_sum_in_float32_keeps_its_interval():
+    log_p = torch.tensor([0.0, -18.42, 0.0]).log_softmax(-1)  # p = ½, 5e-9, ½
+    assert invert_cdf(log_p, torch.tensor(0.5)).item() == 1
+
+
 def test_each_row_is_decided_by_itself():
     log_p, u = torch.randn(6, 4, V).log_softmax(-1), torch.rand(6, 4)
     whole = invert_cdf(log_p, u)

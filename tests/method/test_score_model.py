@@ -76,6 +76,30 @@ def test_several_times_per_token_are_those_times_one_by_one(model):
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_the_head_is_an_mlp_whose_layer_norms_follow_time_and_features(model):
+    """Written out: shift, scale and gate of each residual layer, shift and scale of the last."""
+    def norm(a):
+        return (a - a.mean(-1, keepdim=True)) / (a.var(-1, False, keepdim=True) + 1e-5).sqrt()
+
+    head, (x_t, t), h = model.head, sample_inputs(), torch.randn(B, L, D)
+    c = head.t_in(time_features(t)) + head.h_in(h)
+    m = head.modulation(c * c.sigmoid()).view(B, L, -1, head.out.in_features)
+    x = head.x_in(x_t)
+    for i, layer in enumerate(head.layers):
+        shift, scale, gate = m[..., 3 * i : 3 * i + 3, :].unbind(-2)
+        x = x + gate * layer(norm(x) * (1 + scale) + shift)
+    expected = head.out(norm(x) * (1 + m[..., -1, :]) + m[..., -2, :])
+    torch.testing.assert_close(head(x_t, t, h), expected, atol=1e-5, rtol=1e-4)
+    assert len(head.layers) == 2
+
+
+def test_time_features_are_pairs_of_cosine_and_sine():
+    f = time_features(torch.linspace(0.01, 1, 100)[:, None])
+    cos, sin = f.chunk(2, -1)
+    torch.testing.assert_close(cos.square() + sin.square(), torch.ones(100, 32))
+
+
 def test_time_features_tell_all_times_apart():
     t = torch.linspace(0.01, 1, 100)[:, None]
     f = time_features(t)
@@ -139,6 +163,10 @@ def test_bf16_runs_the_network_in_bfloat16_and_returns_float32(teacher):
     assert all(p.dtype == torch.float32 for p in narrow.parameters())
     torch.testing.assert_close(a, b, atol=0.1, rtol=0.1)
     assert not torch.allclose(a, b, atol=1e-6)  # it was not float32 all along
+    h = [m.features(eps, LABELS).float() for m in (narrow, wide)]
+    assert 1e-6 < (h[0] - h[1]).abs().max() < 0.2  # nor was one of its two parts
+    d = [m.denoise(eps, torch.full((B, L, 1), 0.5), h[1]) for m in (narrow, wide)]
+    assert 1e-6 < (d[0] - d[1]).abs().max() < 0.2
 
 
 # What is copied and what is new --------------------------------------------------------------

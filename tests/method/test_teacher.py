@@ -76,6 +76,9 @@ def test_decode_upto_paints_decided_tokens_only(teacher):
     assert torch.equal(teacher.decode(tokens, 7), teacher.decode(other, 7))
     assert not torch.equal(teacher.decode(tokens, 7), teacher.decode(tokens, 8))
     assert teacher.decode(tokens, 7).abs().max() <= 1
+    vq = teacher.tokenizer
+    z = torch.cat([vq.codes[tokens[:, :7]], vq.codes.mean(0).expand(B, L - 7, C)], 1)
+    assert torch.equal(teacher.decode(tokens, 7), vq.decode_vectors(z).clamp(-1, 1))
 
 
 # Causality and cache -------------------------------------------------------------------------
@@ -109,6 +112,16 @@ def test_the_cache_gives_the_probabilities_of_the_full_pass(teacher, settings, s
     assert torch.equal(tokens[:, :start], prefix[:, :start])
     expected = teacher.log_probs(tokens, LABELS, **settings)[:, start:]
     torch.testing.assert_close(log_p.exp(), expected.exp(), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steps", [(0, 5, 15), (3, 4, 9), (2, 15)])
+def test_the_cache_takes_in_all_that_it_has_not_seen(teacher, steps):
+    tokens = random_tokens()
+    expected, cache = teacher.logits(tokens, LABELS), teacher.begin(LABELS)
+    for step in steps:
+        torch.testing.assert_close(teacher.advance(cache, tokens, step)[:, 0], expected[:, step],
+                                   atol=1e-5, rtol=1e-4)
 
 
 def test_steps_decide_one_span_at_a_time(teacher):
@@ -208,9 +221,14 @@ def test_a_guidance_that_is_no_number_is_one_sentence(teacher, cfg):
         teacher.log_probs(random_tokens(), LABELS, cfg)
 
 
+@torch.no_grad()
 def test_blank_logits_are_exact_for_the_first_token_and_ignore_the_batch(teacher):
     blank = teacher.blank_logits(LABELS)
     assert blank.shape == (B, L, V)
+    model = teacher.transformer.backbone
+    mean = model.embed(torch.arange(V)[None]).mean(1, keepdim=True)  # of every code
+    x = torch.cat([model.class_embedding(LABELS)[:, None], mean.expand(B, L - 1, -1)], 1)
+    torch.testing.assert_close(blank, teacher.transformer.output(model.run_blocks(x)))
     exact = teacher.logits(random_tokens(), LABELS)[:, 0]
     torch.testing.assert_close(blank[:, 0], exact, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(blank[1:2], teacher.blank_logits(LABELS[1:2]), atol=1e-5, rtol=1e-4)
