@@ -193,11 +193,18 @@ def test_a_missing_stage_is_one_sentence_on_stderr(finished, tmp_path):
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("stage", ["teacher", "gts", "csd", "dd1", "export", "evaluate"])
+@pytest.mark.parametrize("stage", ["teacher", "gts", "warm", "csd", "tune", "dd1", "export"])
 def test_every_stage_asks_for_the_ones_before_it(stage, tmp_path):
     stopped = grey(stage, tmp_path / "run")
-    assert stopped.startswith("error: ") and "\n" not in stopped
+    missing = tmp_path / "run" / "tokenizer" / "tokenizer.safetensors"
+    assert stopped == f"error: {missing} is missing: train that stage first or copy the file."
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("*/*.safetensors"))
+
+
+def test_evaluate_asks_for_a_model(tmp_path):
+    stopped = grey("evaluate", tmp_path / "run")
+    assert stopped.startswith("error: There is no model ") and "name a shipped preset" in stopped
+    assert "\n" not in stopped and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("words", "says"), [
