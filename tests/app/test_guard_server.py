@@ -86,6 +86,16 @@ def test_half_a_second_request_ends_too(page, monkeypatch):
             pass
 
 
+def test_a_connection_may_rest_between_two_requests(page, monkeypatch):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 1.5)
+    monkeypatch.setattr(connections, "LOOK_EVERY", 0.1)
+    with dial(page) as line:
+        for _ in range(3):
+            time.sleep(0.8)  # 2.4 seconds from the first byte to the last
+            line.sendall(get("/robots.txt").encode())
+            assert line.recv(9000).startswith(b"HTTP/1.1 200")
+
+
 def test_a_body_that_does_not_come_is_answered(page, monkeypatch):
     monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
     head = f"POST {API}/queue/join HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{{"
@@ -274,7 +284,7 @@ def test_files_are_read_as_utf_8_whatever_the_system_says():
 
 
 @pytest.mark.parametrize("name", ["/abs/x", "a/b", "..", "", "x" * 3000, "a\nb\0c", "C:\\x"])
-def test_a_models_name_makes_no_file_elsewhere(name, tmp_path):
+def test_a_models_name_makes_no_file_elsewhere(name):
     model = tiny.model()
     object.__setattr__(model, "name", name)
     tab = CompareTab(Models.of(Pipeline(model)))
@@ -285,6 +295,12 @@ def test_a_models_name_makes_no_file_elsewhere(name, tmp_path):
     assert path.name.endswith("-seed-0.zip") and len(path.name.encode()) <= 120
 
 
+def test_a_kept_file_stays_in_the_cache(tmp_path):
+    kept = Path(keep_bytes(b"x", f"{tmp_path}/y.gif"))
+    assert not list(tmp_path.iterdir())
+    assert kept.resolve().parent.parent == Path(get_upload_folder()).resolve()
+
+
 def test_a_class_makes_no_file_elsewhere_in_an_archive():
     names = ["../../x", "/etc/passwd", "T-shirt/top", "", "a\\b"]
     images = np.zeros((len(names), 8, 8, 3), np.uint8)
@@ -292,4 +308,3 @@ def test_a_class_makes_no_file_elsewhere_in_an_archive():
     for name in bundle.namelist():
         parts = name.split("/")
         assert len(parts) <= 2 and ".." not in parts and "" not in parts and "\\" not in name
-    assert Path(keep_bytes(b"x", "../../y.gif")).name == "y.gif"
