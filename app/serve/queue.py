@@ -35,7 +35,7 @@ DEAF = 30.0  # seconds after which one is that has stopped to listen; a stream a
 MOST_SESSIONS = 128
 MOST_UNREAD = 200  # messages of a session; a comparison sends about thirty
 EVERY = 1.0  # seconds between two looks for forgotten sessions
-TIDY = 10.0  # seconds between two times of giving freed memory back; twice that while others run
+TIDY = 10.0  # seconds between two times of giving freed memory back
 _LOG = logging.getLogger(__name__)
 
 
@@ -177,7 +177,7 @@ class SteadyQueue(Queue):
                 await self.clean_events(session_hash=session)
                 ids.pop(session, None)
             untidy |= bool(gone)
-            if untidy and now - tidied > (2 * TIDY if self.get_active_worker_count() else TIDY):
+            if untidy and now - tidied > TIDY:
                 tidied, untidy = now, False
                 await run_sync(give_back)
 
