@@ -56,10 +56,11 @@ def is_sentence(text: str) -> bool:
 
 # A run ----------------------------------------------------------------------------------------
 
-def half_done(folder: Path) -> tuple[Path, Path]:
+def half_done(folder: Path, prepared: Path) -> tuple[Path, Path]:
     """A run stopped in the middle of csd, and a whole one."""
-    half, whole = prepare(folder / "half"), folder / "whole"
-    shutil.copytree(half, whole)
+    half, whole = folder / "half", folder / "whole"
+    for out in (half, whole):
+        shutil.copytree(prepared, out)
     for out, at in ((half, 5), (whole, None)):
         assert os.waitpid(in_child(lambda out=out, at=at: _csd(out, at)), 0)[1] == 0
     return half, whole
@@ -172,7 +173,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, since = Path(name), time.perf_counter()
         if states:
-            print("states", dict(damaged_states(*half_done(folder), folder, states)))
+            print("states", dict(damaged_states(*half_done(folder, prepare(folder / "run")), folder,
+                                              states)))
         model = make_model(folder / "model")
         print("assets", dict(damaged_assets(model, folder, assets)))
         print(f"{time.perf_counter() - since:.0f} s")
