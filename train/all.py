@@ -10,21 +10,17 @@ on to the stage, which saves and ends.
 """
 
 import os
-import signal
-import subprocess
 import sys
 import time
 
 from dd2core.errors import DD2Error
-from train.engine import base
+from train.engine import base, launch
 from train.engine.paths import run_folder
 from train.settings.cli import main
 from train.settings.schema import Config
 from train.settings.stages import ALL, PARALLEL, TRAINED
 
 SAMPLERS = ("tokenizer", "teacher", "one_step")
-PASSED_ON = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP")
-             if hasattr(signal, name)]
 
 
 def commands(words: list[str], skip: set[str]) -> list[list[str]]:
@@ -73,41 +69,11 @@ def run(cfg: Config) -> None:
     for stage, *args in commands(sys.argv[1:], skip):
         since = time.perf_counter()
         words, environment = launcher(stage, 1 if cfg.dry_run else cfg.processes)
-        code = call([*words, *args], environment)
+        code = launch.call([*words, *args], environment)
         if code:
             sys.exit(code)
         print(f"all: {stage} took {(time.perf_counter() - since) / 60:.1f} min", flush=True)
     print(f"all: {(time.perf_counter() - start) / 60:.1f} min, results in {run_folder(cfg)}")
-
-
-def call(command: list[str], environment: dict[str, str]) -> int:
-    """Run a stage to its end; its exit status, or 128 and the signal that ended it or this.
-
-    It has a process group of its own, so that a Ctrl-C reaches it once: through this process.
-    """
-    came: list[int] = []
-    own_group = {"process_group": 0} if os.name == "posix" else {}
-    # Before the stage starts, so that no signal comes between; it is passed on as soon as it runs.
-    before = {s: signal.signal(s, lambda number, _: _pass_on(number, came, stage))
-              for s in PASSED_ON}
-    stage: list[subprocess.Popen] = []
-    try:
-        stage.append(subprocess.Popen(command, env=environment, **own_group))
-        for number in came:
-            stage[0].send_signal(number)
-        code = stage[0].wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        return 128 + came[0]
-    return 128 - code if code < 0 else code
-
-
-def _pass_on(number: int, came: list[int], stage: list[subprocess.Popen]) -> None:
-    came.append(number)
-    for process in stage:
-        process.send_signal(number)
 
 
 if __name__ == "__main__":

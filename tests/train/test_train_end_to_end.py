@@ -40,7 +40,7 @@ def in_process(monkeypatch):
             print(stopped, file=sys.stderr)
         return 1 if stopped else 0
 
-    monkeypatch.setattr("train.all.call", call)
+    monkeypatch.setattr("train.engine.launch.call", call)
 
 
 @pytest.fixture(scope="module")

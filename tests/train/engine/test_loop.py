@@ -193,7 +193,7 @@ def test_an_unknown_device_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("stage", [*STAGES, "all", "export", "evaluate"])
 def test_a_dry_run_writes_nothing(stage, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("train.all.call", lambda args, env: 1 if cli(
+    monkeypatch.setattr("train.engine.launch.call", lambda args, env: 1 if cli(
         args[2].removeprefix("train."), *args[3:]) else 0)
     stopped = grey(stage, tmp_path / "x", f"export={tmp_path / 'y'}", "dry_run=true")
     assert not list(tmp_path.iterdir())
