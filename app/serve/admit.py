@@ -17,7 +17,7 @@ import gradio as gr
 from app.requests import quote
 
 API = "/gradio_api"
-MOST_BYTES = 64 * 1024  # of a body; the largest that the page sends has about two thousand
+MOST_BYTES = 32 * 1024  # of a body; the largest that the page sends has about two thousand
 DEEPEST = 8  # lists and dicts in one another
 SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")  # the browser sends 11 characters, programs a UUID
 EVENT = re.compile(r"[0-9a-f]{32}")

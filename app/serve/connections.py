@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0  # to send a whole header, from the connection or the last answer on
 STALL_SECONDS = 30.0  # for which a peer may take nothing of what is written
-MOST_CONNECTIONS = 900  # below the usual limit of 1,024 open files
+MOST_CONNECTIONS = 1500  # at most; fewer where fewer files may be open (1,024 is usual)
 SPARE_FILES = 124  # for everything else
 LOOK_EVERY = 2.0
 GRACE = 2  # seconds that a stopping server gives to what it is doing

@@ -184,6 +184,7 @@ class SteadyQueue(Queue):
 
 def install(page: gr.Blocks, max_size: int) -> gr.Blocks:
     """Give `page` this queue instead of Gradio's, before it is launched."""
-    page.queue(max_size=max_size, status_update_rate=UPDATE)
+    # Not open: /run would let anybody paint beside the queue, forty at a time.
+    page.queue(max_size=max_size, status_update_rate=UPDATE, api_open=False)
     page._queue = SteadyQueue(page, max_size)
     return page

@@ -151,8 +151,16 @@ def test_only_functions_for_visitors_are_called(page, url):
         assert ask(url, f"{API}/queue/join", body)[0] == 422, data
 
 
+@pytest.mark.parametrize("path", ["run/predict", "run/generate", "api/generate"])
+def test_nobody_paints_beside_the_queue(page, url, path):
+    body = paint(page, "abc")
+    if not path.endswith("predict"):
+        del body["fn_index"]
+    assert ask(url, f"{API}/{path}", body)[0] == 404
+
+
 @pytest.mark.parametrize(("body", "said"), [
-    (b"x" * (admit.MOST_BYTES + 1), "Send at most 65,536 bytes."), (b"{", "is not JSON."),
+    (b"x" * (admit.MOST_BYTES + 1), "Send at most 32,768 bytes."), (b"{", "is not JSON."),
     (b"[]", "is not a JSON object."), (b"\xff\xfe", "is not JSON."),
     (b"[" * 30_000, "is not JSON."),
     (b'{"a":' * 12 + b"1" + b"}" * 12, "is nested too deeply."),

@@ -18,6 +18,7 @@ import asyncio
 import json
 import random
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from tests.support.load_clients import Counts, load, memory, start
 
 API = "/gradio_api"
 GROWTH = 150.0  # MiB, at most
-PATIENCE = 30.0  # seconds for an answer
+PATIENCE = 30.0  # seconds for an answer, with few clients
 SETTLE = 30.0  # seconds until the page has forgotten who is gone
 READ = 65536  # bytes of an answer that are looked at
 OUTSIDE = ("http://198.51.100.1/x.png", "https://example.invalid/a.png", "http://[2001:db8::1]/x",
@@ -204,10 +205,12 @@ async def fire(url: str, volley: Iterator[Shot], clients: int = 16) -> Outcome:
     host, port = urlsplit(url).hostname, urlsplit(url).port
     assert host and host.startswith("127."), "only this machine is asked"
 
+    patience = max(PATIENCE, clients / 5)
+
     async def work() -> None:
         for shot in volley:
             try:
-                status, text = await asyncio.wait_for(_send(host, port, shot), PATIENCE)
+                status, text = await asyncio.wait_for(_send(host, port, shot), patience)
             except TimeoutError:
                 status, text = "no answer", ""
                 outcome.defects.append(f"{shot.kind}: no answer to {shot.data[:200]!r}")
@@ -274,8 +277,9 @@ def attack(url: str, given: dict[str, str]) -> tuple[Outcome, Counts]:
     if not programs:
         return asyncio.run(fire(url, volley, clients)), Counts()
     with ThreadPoolExecutor(1) as pool:
-        honest = pool.submit(load, url, None, programs, seconds, "/generate")
-        time.sleep(programs / 20)  # until they know the page
+        ready = threading.Event()
+        honest = pool.submit(load, url, None, programs, seconds, "/generate", ready)
+        ready.wait(timeout=programs)  # until they know the page
         outcome = asyncio.run(fire(url, volley, clients))
         return outcome, honest.result()[0]
 

@@ -97,9 +97,13 @@ def start() -> tuple[subprocess.Popen, str]:
     raise SystemExit("load_clients: the page does not answer.")
 
 
-def load(url: str, pid: int | None, clients: int, seconds: float, endpoint: str) -> tuple:
-    """Let `clients` ask for `seconds`; gives the counts and the memory over time."""
+def load(url: str, pid: int | None, clients: int, seconds: float, endpoint: str,
+         ready: threading.Event | None = None) -> tuple:
+    """Let `clients` ask for `seconds`, from when they are `ready`; gives the counts and the memory
+    over time."""
     counts, sizes, programs = Counts(), [], connect(url, clients)
+    if ready is not None:
+        ready.set()
     end = time.monotonic() + seconds
     threads = [threading.Thread(target=ask, args=(program, endpoint, i, end, counts), daemon=True)
                for i, program in enumerate(programs)]
