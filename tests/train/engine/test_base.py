@@ -150,7 +150,8 @@ def test_neither_has_a_classifier(finished, tmp_path):
 
 def test_all_leaves_out_what_the_base_brings(folder, tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr("train.engine.launch.call", lambda words, environment: started.append(words) or 0)
+    monkeypatch.setattr("train.engine.launch.call",
+                        lambda words, environment: started.append(words) or 0)
     assert grey("all", tmp_path / "run", f"base={folder}") is None
     stages = [words[2].removeprefix("train.") for words in started]
     assert not {"tokenizer", "teacher", "classifier"} & set(stages)
