@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dd2core.gts import ScoreOptions
+from dd2core.sampling import Sampling
 from dd2core.tools.images import to_float
 from tests.support import tiny
 from train.classifier import accuracy
@@ -162,7 +163,7 @@ def test_the_floor_of_fcs_is_the_posterior_variance():
 
 def test_other_tokens_lie_above_the_floor():
     teacher, labels = tiny.teacher(spread=30.0), torch.arange(200) % 3
-    o = ScoreOptions(times=2, t_min=0.3, t_max=0.95)
-    own = posterior_floor(teacher, teacher.sample(labels, 1.5), labels, 1.5, o)
+    o = ScoreOptions(times=2, t_min=0.3, t_max=0.95, sampling=Sampling(1.5))
+    own = posterior_floor(teacher, teacher.sample(labels, 1.5), labels, o)
     other = torch.randint(teacher.num_codes, (200, teacher.num_tokens))
-    assert own < 0.9 * posterior_floor(teacher, other, labels, 1.5, o)
+    assert own < 0.9 * posterior_floor(teacher, other, labels, o)
