@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dd2core.errors import DD2Error
 from dd2core.pipeline import load_pipeline
 from dd2core.results.collection import load_results
 from dd2core.results.tables import guidance_table, quality_table, tried_table
@@ -247,6 +248,6 @@ def test_an_npz_half_written_is_not_left(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("dd2core.store.atomic.os.replace", stop)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DD2Error, match="a.npz cannot be written .disk full.: make room"):
         to_npz(tmp_path / "a.npy")
     assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
