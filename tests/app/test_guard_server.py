@@ -166,7 +166,7 @@ def test_streams_hear_why_they_end():
     pipe = SlowTeacher(Pipeline(tiny.model()))
     pipe.pause = 0.4
     with served(pipe) as page:
-        port, heard = page.server_port, {}
+        port, heard, begun = page.server_port, {}, []
         index = next(i for i, fn in page.fns.items() if fn.api_name == "compare")
         body = {"fn_index": index, "data": ["All classes", 1, 0, *[None] * 5],
                 "session_hash": "listens"}
@@ -178,13 +178,15 @@ def test_streams_hear_why_they_end():
         def listen(name: str, path: str) -> None:
             line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             line.request("GET", path)
-            heard[name] = line.getresponse().read().decode()
+            answer = line.getresponse()
+            begun.append(name)
+            heard[name] = answer.read().decode()
 
         paths = {"page": f"{API}/queue/data?session_hash=listens", "heart": f"{API}/heartbeat/a"}
         threads = [threading.Thread(target=listen, args=pair) for pair in paths.items()]
         for thread in threads:
             thread.start()
-        wait_until(lambda: page.door.open.total() == 2)
+        wait_until(lambda: len(begun) == 2)
         since = time.monotonic()
         server.stop(page)
         assert time.monotonic() - since < 5
