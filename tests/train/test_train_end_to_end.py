@@ -246,7 +246,7 @@ def test_every_sampler_is_measured(finished, sampler):
 def test_measuring_twice_gives_the_same(finished):
     a, b, c = (evaluate(finished[0], "sampler=one_step", f"tag={tag}", f"seed={seed}")
                for tag, seed in (("a", 0), ("b", 0), ("c", 1)))
-    clock = {"seconds", "decode_seconds", "command"}
+    clock = {"seconds", "decode_seconds", "command", "tag", "note"}
     same = [k for k in a.keys() - clock if a[k] == b[k]]
     assert set(same) == a.keys() - clock
     assert (a["seed"], c["seed"]) == (0, 1) and a["fd"] != c["fd"]

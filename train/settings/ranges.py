@@ -44,6 +44,8 @@ def check_ranges(cfg: Config) -> None:
         values = value if isinstance(value, list) else [value]
         if not all(inside(v, interval) for v in values):
             raise DD2Error(f"{key}={value} must be {_said(interval)}.")
+    e = cfg.evaluate
+    cfg.sampling.override(cfg=e.cfg, temperature=e.temperature, top_k=e.top_k, top_p=e.top_p)
     for key in ("gts", "csd", "tune"):
         o = getattr(cfg, key)
         if o.t_min >= o.t_max:
@@ -67,9 +69,9 @@ def numbers(section, before: str = "") -> list[tuple[str, float | list]]:
             found += numbers(value, f"{key}.")
         elif isinstance(value, int | float | list) and not isinstance(value, bool):
             found.append((key, value))
-    if isinstance(getattr(section, "top_p", None), float):  # evaluate's, checked as it is used
-        found = [(k, v) for k, v in found
-                 if k.rpartition(".")[2] not in ("temperature", "top_k", "top_p")]
+    # Those of evaluate are a sampling in parts; `check_ranges` makes one of them.
+    found = [(k, v) for k, v in found
+             if k.rpartition(".")[2] not in ("temperature", "top_k", "top_p")]
     return found
 
 

@@ -1,7 +1,9 @@
 """Settings: defaults ← preset ← command line, and one sentence for every mistake."""
 
 import ast
+import dataclasses
 import inspect
+from typing import get_type_hints
 
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from tests.support.train_helpers import cli
 from train.engine.run_folder import run_folder
 from train.settings import schema as config
 from train.settings.cli import PRESETS, find_preset, load_config, main
+from train.settings.ranges import RANGES
 from train.settings.schema import Config
 
 NAMES = sorted(p.stem for p in PRESETS.glob("*.yaml"))
@@ -192,3 +195,19 @@ def test_a_choice_in_words_arrives(word):
     *sections, name = key.split(".")
     cfg = load_config([word])
     assert getattr(getattr(cfg, sections[0]) if sections else cfg, name) == value
+
+
+def test_every_number_among_the_settings_has_a_range():
+    """Also those that are None by default: a value given later must not end in a KeyError."""
+    checked = {"temperature", "top_k", "top_p"}  # by `Sampling`
+
+    def missing(kind: type) -> set[str]:
+        names = set()
+        for name, hint in get_type_hints(kind).items():
+            if dataclasses.is_dataclass(hint):
+                names |= missing(hint)
+            elif any(number in str(hint) for number in ("int", "float")) and hint is not bool:
+                names |= {name} - RANGES.keys() - checked
+        return names
+
+    assert missing(config.Config) == set()
