@@ -19,7 +19,8 @@ from app.page import build_page
 from app.serve import admit, queue, server
 from app.serve.models import Models
 from dd2core import Pipeline
-from tests.support import hostile, tiny
+from tests.harness import hostile
+from tests.support import tiny
 from tests.support.app_helpers import free_port
 
 API = "/gradio_api"
@@ -282,7 +283,7 @@ def test_a_program_still_calls_every_way_that_is_documented(page, url):
 
 
 def test_a_fuzzer_finds_no_defect_and_no_way_out(page, url, calls):
-    """A short run of what `python -m tests.support.hostile` does at length."""
+    """A short run of what `python -m tests.harness.hostile` does at length."""
     outcome = asyncio.run(hostile.fire(url, hostile.shots(0, 400, len(page.fns)), clients=8))
     assert not outcome.defects and not calls
     assert sum(outcome.answers.values()) == 400

@@ -17,8 +17,8 @@ from dd2core.store.files import (
 )
 from dd2core.store.folder import load_folder, resolve, save_folder
 from dd2core.store.state import load_state, save_state
+from tests.harness.damage import is_sentence
 from tests.support import tiny
-from tests.support.damage import is_sentence
 
 
 def refused(call, *parts: str) -> bool:

@@ -1,5 +1,5 @@
 """Model folders whose config.json was changed at random paint what it says or are refused; 300 by
-`python -m tests.support.mutate_configs`."""
+`python -m tests.harness.mutate_configs`."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import pytest
 
 from dd2core.errors import DD2Error
 from dd2core.store.folder import describe
-from tests.support import mutate_configs
+from tests.harness import mutate_configs
 
 
 @pytest.fixture(scope="module")

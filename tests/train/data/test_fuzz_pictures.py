@@ -1,9 +1,9 @@
 """Pictures changed at random are read right or refused in one sentence; 300 by
-`python -m tests.support.mutate_pictures`."""
+`python -m tests.harness.mutate_pictures`."""
 
 from collections import Counter
 
-from tests.support import mutate_pictures
+from tests.harness import mutate_pictures
 
 
 def test_changed_pictures_are_read_right_or_refused_in_one_sentence(tmp_path):

@@ -1,6 +1,6 @@
 """Kills at random moments, damaged files, full disks: the right result or one sentence.
 
-`python -m tests.support.kills 200` and `python -m tests.support.damage 200 300` do the same more
+`python -m tests.harness.kills 200` and `python -m tests.harness.damage 200 300` do the same more
 often.
 """
 
@@ -13,7 +13,7 @@ import pytest
 
 from dd2core.store import atomic
 from dd2core.store.files import write_tensors
-from tests.support import damage, kills
+from tests.harness import damage, kills
 from tests.support.train_helpers import grey, snapshot
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

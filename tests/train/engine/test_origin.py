@@ -13,7 +13,7 @@ import pytest
 
 from dd2core.store.files import read_json, read_tensors, write_tensors
 from dd2core.store.state import load_state
-from tests.support.damage import is_sentence
+from tests.harness.damage import is_sentence
 from tests.support.train_helpers import GREY, PICTURES, grey, same_state, snapshot
 from train.settings.cli import ROOT
 

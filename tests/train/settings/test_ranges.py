@@ -3,7 +3,7 @@
 import pytest
 
 from dd2core.errors import DD2Error
-from tests.support.damage import is_sentence
+from tests.harness.damage import is_sentence
 from tests.support.train_helpers import cli, snapshot
 from train.settings.cli import load_config
 from train.settings.ranges import RANGES, numbers

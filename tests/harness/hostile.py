@@ -1,9 +1,9 @@
 """Requests that nobody should send, at a page that must not mind: seeded and bounded.
 
-    python -m tests.support.hostile                            # 50,000 at a page it starts itself
-    python -m tests.support.hostile requests=2000 seed=3 clients=64
-    python -m tests.support.hostile url=http://127.0.0.1:7860  # memory is not looked at then
-    python -m tests.support.hostile programs=200 clients=1000 seconds=60  # among honest ones
+    python -m tests.harness.hostile                            # 50,000 at a page it starts itself
+    python -m tests.harness.hostile requests=2000 seed=3 clients=64
+    python -m tests.harness.hostile url=http://127.0.0.1:7860  # memory is not looked at then
+    python -m tests.harness.hostile programs=200 clients=1000 seconds=60  # among honest ones
 
 The suite runs a few hundred. Only the loopback address is ever asked. Prints what was answered, the
 server's memory before and after, and fails if an answer is a defect ("Internal Server Error"), if
@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from gradio_client import Client
 
-from tests.support.load_clients import Counts, load, memory, start
+from tests.harness.load_clients import Counts, load, memory, start
 
 API = "/gradio_api"
 GROWTH = 150.0  # MiB, at most

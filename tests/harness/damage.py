@@ -1,6 +1,6 @@
 """Damaging what training and export have written: seeded, countable.
 
-    python -m tests.support.damage 200 300     states and assets
+    python -m tests.harness.damage 200 300     states and assets
 
 Each damaged file ends in the result of the whole one, or in one sentence.
 """
@@ -20,8 +20,8 @@ from dd2core.errors import DD2Error
 from dd2core.pipeline import load_pipeline
 from dd2core.store.files import read_tensors, write_manifest, write_tensors
 from dd2core.store.folder import save_folder
+from tests.harness.kills import BEFORE, WORDS, in_child, prepare
 from tests.support import tiny
-from tests.support.kills import BEFORE, WORDS, in_child, prepare
 from tests.support.train_helpers import grey, same_tree
 from train.measure.classifier import Classifier, find_classifier
 

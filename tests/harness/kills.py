@@ -1,6 +1,6 @@
 """Killing a training run at random moments, and damaging what it has written: seeded, countable.
 
-    python -m tests.support.kills 200 [FOLDER]     kills a tiny csd run 200 times
+    python -m tests.harness.kills 200 [FOLDER]     kills a tiny csd run 200 times
 
 A run is killed (SIGKILL) and started again until it gets through; then all that it leaves must be
 what an uninterrupted run left. Half of the kills come at a random time, half in the middle of a

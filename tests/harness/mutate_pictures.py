@@ -1,6 +1,6 @@
 """Pictures changed at random, seeded: each is read right, or refused in one sentence that names it.
 
-    python -m tests.support.mutate_pictures [N] [SEED]        # 300 pictures, seed 0
+    python -m tests.harness.mutate_pictures [N] [SEED]        # 300 pictures, seed 0
 
 A case is a class folder with one changed picture. `same` stores the picture otherwise (kind, mode,
 orientation, bits, transparency), so that its pixels are known; `damage` changes bytes of the file;

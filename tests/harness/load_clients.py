@@ -1,8 +1,8 @@
 """Fifty programs at once for a minute: does the page answer, stay polite and stay small?
 
-    python -m tests.support.load_clients                       # starts the page itself
-    python -m tests.support.load_clients clients=10 seconds=20 endpoint=/interpolate
-    python -m tests.support.load_clients url=http://127.0.0.1:7860
+    python -m tests.harness.load_clients                       # starts the page itself
+    python -m tests.harness.load_clients clients=10 seconds=20 endpoint=/interpolate
+    python -m tests.harness.load_clients url=http://127.0.0.1:7860
 
 Not collected by pytest. Prints latencies, refusals and the server's memory, and fails if anything
 went wrong but a clear "queue is full", or if memory grew by more than 15% after the first third.

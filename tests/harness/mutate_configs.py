@@ -1,6 +1,6 @@
 """config.json files changed at random, seeded: a model paints what it says, or one sentence.
 
-    python -m tests.support.mutate_configs [N] [SEED]        # 300 files, seed 0
+    python -m tests.harness.mutate_configs [N] [SEED]        # 300 files, seed 0
 
 A case is a model folder whose config.json is written otherwise (`same`: the same object), changed
 in one or two values (`value`) or in its bytes (`bytes`), and whose manifest is made anew, so that

@@ -1,0 +1,1 @@
+"""Programs that try to break things: seeded, bounded, countable; see docs/reliability.md."""
