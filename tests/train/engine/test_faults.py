@@ -15,6 +15,7 @@ from dd2core.store import atomic
 from dd2core.store.files import write_tensors
 from tests.harness import damage, kills
 from tests.support.train_helpers import grey, snapshot
+from train.engine.run_folder import Run
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -46,6 +47,20 @@ def test_damaged_models_give_the_same_images_or_one_sentence(tmp_path):
 
 
 # The mean of snapshots ------------------------------------------------------------------------
+
+def test_a_state_is_written_after_the_snapshot_of_its_step(prepared, tmp_path, monkeypatch):
+    """Else a kill between the two would leave a state that never makes that snapshot."""
+    saved, save = [], Run.save
+
+    def checked(run, job, step, seconds):
+        saved.append((step, (run.folder / f"generator-{step:06d}.safetensors").is_file()))
+        save(run, job, step, seconds)
+
+    monkeypatch.setattr(Run, "save", checked)
+    shutil.copytree(prepared, tmp_path / "run")
+    assert grey("csd", tmp_path / "run", *kills.WORDS) is None
+    assert saved == [(2, True), (4, True), (6, True)]
+
 
 def test_a_missing_snapshot_is_not_averaged_over(half_and_whole, tmp_path):
     out = tmp_path / "run"

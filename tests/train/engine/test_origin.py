@@ -95,6 +95,9 @@ def test_a_retrained_tokenizer_makes_what_was_built_on_it_stale(run):
             "tokens/source.json, ", ""), stage
         assert is_sentence(stopped)
     assert "teacher was trained on another" in start("export")
+    for stage, stale in (("csd", "teacher"), ("gts", "teacher")):  # begun anew, on what is stale
+        shutil.rmtree(out / stage)
+        assert f"{stale} was trained on another" in start(stage)
 
 
 def test_a_retrained_stage_in_the_middle_is_found_by_the_export(run):
