@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dd2core.errors import DD2Error
 from dd2core.store.atomic import sweep
@@ -17,8 +18,9 @@ from dd2core.store.files import (
 )
 from dd2core.store.folder import load_folder, resolve, save_folder
 from dd2core.store.state import load_state, save_state
-from tests.harness.damage import is_sentence
+from tests.harness.damage import SIZES, is_sentence, make_model
 from tests.support import tiny
+from train.measure.classifier import find_classifier
 
 
 def refused(call, *parts: str) -> bool:
@@ -96,6 +98,24 @@ def test_a_flipped_bit_anywhere_in_sealed_tensors_is_found(bit, tmp_path):
         else:  # a space of the header's JSON
             assert torch.equal(found["a"], torch.arange(20.0)), at
             assert torch.equal(found["b"], torch.arange(5)), at
+
+
+def test_tensors_without_a_seal_are_no_runs(tmp_path):
+    save_file({"a": torch.zeros(2)}, tmp_path / "t")
+    assert torch.equal(read_tensors(tmp_path / "t")["a"], torch.zeros(2))
+    assert refused(lambda: read_tensors(tmp_path / "t", sealed=True), "no sha256")
+
+
+def test_a_classifier_without_a_seal_is_checked_by_its_manifest(tmp_path):
+    make_model(tmp_path)
+    path = tmp_path / "classifier.safetensors"
+    save_file(read_tensors(path), path)  # as shipped ones are
+    write_manifest(tmp_path)
+    assert find_classifier(tmp_path)[1] == SIZES
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert refused(lambda: find_classifier(tmp_path), "classifier.safetensors is damaged")
 
 
 def test_only_what_dead_processes_left_is_swept(tmp_path):
