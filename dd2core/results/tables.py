@@ -109,7 +109,7 @@ def speed_table(results: Results) -> str:
         f"{speed.device}, torch {speed.torch}, {speed.dtype}; medians of {speed.repeats} rounds in "
         f"turns, each sampler on the count of threads in brackets, its fastest. Per image: teacher "
         f"{flops['teacher']} in {speed.passes['teacher']} passes, one step {flops['one_step']} in "
-        f"one, decoding {flops['decode']}. \"Plain KV cache\" is a yardstick kept in `tests/`."])
+        f"one, decoding {flops['decode']}. \"Plain KV cache\" is a yardstick in `train/measure/`."])
 
 
 def commands(results: Results, *tables: str) -> str:
