@@ -28,7 +28,7 @@ RUNS=${RUNS:-runs/$PRESET}
 OUT=${OUT:-out}
 N=${N:-10000}
 MAX_MB=16 MAX_FILES=8
-STAGES=(tokenizer classifier teacher gts warm csd tune export evaluate dd1 benchmark)
+STAGES=(tokenizer classifier teacher gts warm csd tune export evaluate dd1 benchmark export)
 SAMPLERS=(tokenizer train_set teacher one_step parallel)
 read -ra CFGS <<<"${CFGS:-1.0 1.25 1.5 1.75 2.0}"  # the preset's default is to be the best
 DD1_RATES=(3e-4 1e-3 3e-3)     # the DD1 baseline's own sweep
@@ -95,7 +95,7 @@ stage() {  # every `|| return` hands on 3, "out of time", or the failure
       for s in "${DD1_RATES[@]}"; do
         once "dd1-$s" train dd1 "dd1.lr=$s" "dd1.name=dd1-$s" || return
         once "evaluate-dd1-$s" train evaluate evaluate.sampler=one_step "evaluate.n=$N" \
-          "evaluate.weights=$RUNS/dd1-$s/dd1.safetensors" "evaluate.tag=dd1-$s" \
+          "evaluate.weights=$RUNS/dd1-$s/generator.safetensors" "evaluate.tag=dd1-$s" \
           evaluate.method=dd1 "evaluate.note=rate $s" || return
       done ;;
     benchmark) once benchmark train benchmark ;;
@@ -117,11 +117,11 @@ import sys
 
 import torch
 
-from dd2core.attention import choose_kernel
-from dd2core.device import pick_device
+from dd2core.families.attention import choose_kernel
 from dd2core.errors import DD2Error
-from train.config import load_config
-from train.data import load_data
+from dd2core.tools.device import pick_device
+from train.data.source import load_data
+from train.settings.cli import load_config
 
 try:
     import omegaconf, safetensors, torch_fidelity, torchvision, tqdm  # noqa: E401, F401
