@@ -38,7 +38,7 @@ def section(results: Results) -> str:
 def run(cfg: Config) -> None:
     """Rewrite the preset's results in README.md."""
     folder, readme = ROOT / "assets" / cfg.name, ROOT / "README.md"
-    results, text = load_results(folder / RESULTS), readme.read_text()
+    results, text = load_results(folder / RESULTS), readme.read_text(encoding="utf-8")
     begin, end = (marker.format(cfg.name) for marker in MARKERS)
     if begin not in text or end not in text:
         raise DD2Error(f"README.md has no lines {begin} and {end}: put them where results go.")

@@ -14,7 +14,7 @@ STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  #
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a training log; one that a kill cut off is left out."""
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

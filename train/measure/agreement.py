@@ -34,7 +34,7 @@ def agreement(teacher, tokens: Tensor, labels: Tensor, cfg: float, batch: int) -
     for x, y in zip(tokens.split(batch), labels.split(batch), strict=True):
         x, y = x.to(teacher.device), y.to(teacher.device)
         log_p = teacher.log_probs(x, y, cfg)
-        total -= log_p.gather(-1, x[..., None]).double().sum().item()
+        total -= log_p.gather(-1, x[..., None]).cpu().double().sum().item()
     nll = total / tokens.numel()
     return Agreement(nll if math.isfinite(nll) else float("nan"), token_entropy(tokens).item())
 

@@ -15,6 +15,11 @@ Samplers = dict[str, Callable[[], Tensor]]
 MIN_SECONDS = 0.05  # one reading lasts at least this: fast samplers are called several times
 
 
+def sum_type(device: torch.device) -> torch.dtype:
+    """float64 for sums of probabilities; Apple's GPUs have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def fastest_threads(
     samplers: Samplers, repeats: int, device: torch.device, counts: list[int]
 ) -> tuple[dict[str, list[float]], dict[str, int]]:

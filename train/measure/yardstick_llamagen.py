@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train.measure.timing import sum_type
+
 
 class PlainBlock:
     """Weights and cache of one block."""
@@ -82,7 +84,7 @@ class Yardstick:
     @torch.inference_mode()
     def sample(self, labels: Tensor, scale: float, noise: Tensor) -> Tensor:
         """Labels (B,), guidance scale and uniform numbers (B, L) → tokens (B, L)."""
-        b = labels.shape[0]
+        b, wide = labels.shape[0], sum_type(labels.device)
         for block in self.blocks:
             block.allocate(2 * b, self.length)
         both = torch.cat([labels, torch.full_like(labels, self.num_classes)])
@@ -92,9 +94,9 @@ class Yardstick:
                 x = block.forward(x, self.cos[i], self.sin[i], i)
             logits = F.linear(F.rms_norm(x, x.shape[-1:], self.norm, 1e-5), self.output)
             cond, uncond = logits.chunk(2)  # (B, V)
-            p = (uncond + scale * (cond - uncond)).softmax(-1).double()
+            p = (uncond + scale * (cond - uncond)).softmax(-1).to(wide)
             cdf = p.cumsum(-1)
-            u = noise[:, i, None].double() * cdf[:, -1:]
+            u = noise[:, i, None].to(wide) * cdf[:, -1:]
             out.append(torch.searchsorted(cdf, u, right=True).clamp_max(p.shape[-1] - 1))
             x = self.tokens[out[-1].repeat(2, 1)[:, 0]]
         return torch.cat(out, 1)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from train.measure.timing import sum_type
+
 
 class PlainBlock:
     """Weights and cache of one block."""
@@ -96,7 +98,7 @@ class VARYardstick:
     @torch.inference_mode()
     def sample(self, labels: Tensor, scale: float, noise: Tensor) -> Tensor:
         """Labels (B,), guidance scale and uniform numbers (B, L) → tokens (B, L)."""
-        b, side = labels.shape[0], self.sides[-1]
+        b, side, wide = labels.shape[0], self.sides[-1], sum_type(labels.device)
         both = torch.cat([labels, torch.full_like(labels, self.num_classes)])
         classes = self.classes[both]  # (2B, D)
         c = F.silu(classes)
@@ -113,8 +115,8 @@ class VARYardstick:
             x = F.layer_norm(x, (self.width,), eps=1e-6) * (1 + last_scale) + last_shift
             cond, uncond = self.output(x).chunk(2)  # (B, p², V)
             t = scale * k / self.last
-            cdf = ((1 + t) * cond - t * uncond).softmax(-1).double().cumsum(-1)
-            u = noise[:, position : position + p * p, None].double() * cdf[..., -1:]
+            cdf = ((1 + t) * cond - t * uncond).softmax(-1).to(wide).cumsum(-1)
+            u = noise[:, position : position + p * p, None].to(wide) * cdf[..., -1:]
             codes = torch.searchsorted(cdf, u, right=True)[..., 0]
             out.append(codes.clamp_max(len(self.codes) - 1))
             position += p * p

@@ -102,11 +102,11 @@ def _start(work: Path, plan: Plan) -> None:
     """An empty folder to build in, or the one of a build that was stopped."""
     stamp = work / STAMP
     text = json.dumps(plan.settings())
-    if work.exists() and not (stamp.is_file() and stamp.read_text() == text):
+    if work.exists() and not (stamp.is_file() and stamp.read_text(encoding="utf-8") == text):
         shutil.rmtree(work)
     (work / ORIGINALS).mkdir(parents=True, exist_ok=True)
-    (work / ".gitignore").write_text("*\n")  # pictures are not committed
-    stamp.write_text(text)
+    (work / ".gitignore").write_text("*\n", encoding="utf-8")  # pictures are not committed
+    stamp.write_text(text, encoding="utf-8")
 
 
 def _draw(work: Path, plan: Plan, packages: Mapping[str, Path], known: Catalogue
