@@ -10,8 +10,9 @@ from dd2core.results.schema import Measurement
 from dd2core.results.speed import Speed, read_speed
 from dd2core.sampling import Sampling
 from dd2core.store.files import read_json
+from dd2core.store.names import BENCHMARK, CONFIG
 
-SPEED = "benchmark.json"
+SPEED = BENCHMARK
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def load_results(folder: Path, skip_damaged: bool = False) -> Results:
     Raises:
         DD2Error: config.json is missing or damaged, or (without `skip_damaged`) a file is.
     """
-    config = folder.parent / "config.json"
+    config = folder.parent / CONFIG
     try:
         preset = from_json(Sampling, read_json(config).get("sampling"))
     except ValueError as error:

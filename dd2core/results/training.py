@@ -7,8 +7,7 @@ from typing import Any
 from dd2core.errors import DD2Error
 from dd2core.results.markdown import markdown_table
 from dd2core.store.files import read_json
-
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  # of training
+from dd2core.store.names import STAGES
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

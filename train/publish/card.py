@@ -11,6 +11,7 @@ import yaml
 from dd2core.results.collection import Results, load_results
 from dd2core.results.tables import quality_table
 from dd2core.store.files import read_json, write_atomic
+from dd2core.store.names import CONFIG
 from train.settings.schema import Config
 
 DATASETS = {"fashion-mnist": "zalando-datasets/fashion_mnist"}  # data= → hub id
@@ -70,7 +71,7 @@ def usage(name: str, config: dict) -> str:
 
 def card(cfg: Config, folder: Path) -> str:
     """The text of `README.md` for a folder that `train.export` has written."""
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     s, names = config["sampling"], config["class_names"]
     head = yaml.safe_dump(front_matter(cfg, config), sort_keys=False, allow_unicode=True)
     what = "An autoregressive image model (the teacher) and its one-step generator, distilled " \
