@@ -14,18 +14,19 @@ import sys
 import time
 
 from dd2core.errors import DD2Error
+from dd2core.store.names import SAMPLES, STAGES
 from train.engine import base, launch
 from train.engine.paths import run_folder
 from train.settings.cli import main
 from train.settings.schema import Config
-from train.settings.stages import ALL, PARALLEL, TRAINED
+from train.settings.stages import ALL, PARALLEL
 
 SAMPLERS = ("tokenizer", "teacher", "one_step")
 
 
 def commands(words: list[str], skip: set[str]) -> list[list[str]]:
     """The command lines of all stages but `skip`, given the words of this one."""
-    out = [[stage, *words] for stage in TRAINED if stage not in skip]
+    out = [[stage, *words] for stage in STAGES if stage not in skip]
     measured = [["evaluate", *words, f"evaluate.sampler={name}"] for name in SAMPLERS]
     if "evaluate" in skip:
         measured = []
@@ -64,6 +65,7 @@ def run(cfg: Config) -> None:
     skip = set(cfg.skip.split(",")) if cfg.skip else set()
     if skip - set(ALL):
         raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(ALL)}.")
+    skip |= set() if cfg.gts.data == "samples" else {SAMPLES}
     skip |= brought(cfg) | ({"export", "evaluate"} if cfg.dry_run else set())
     start = time.perf_counter()
     for stage, *args in commands(sys.argv[1:], skip):

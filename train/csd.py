@@ -22,7 +22,7 @@ from dd2core.store import names
 from dd2core.store.files import read_tensors, write_atomic, write_json, write_tensors
 from dd2core.tools.images import grid_image, png, to_uint8
 from train.data.batches import batch_indices
-from train.data.tokens import load_tokens
+from train.data.shards.samples import distillation_tokens
 from train.dd1 import load_pairs, pair_latents
 from train.engine import loop, optim
 from train.engine.assemble import load_score_model, load_teacher
@@ -159,7 +159,7 @@ def distil(cfg: Config, stage: str) -> None:
     if estimated(cfg, stage):
         return
     teacher = load_teacher(cfg, device)
-    data = load_tokens(cfg, teacher.tokenizer, device)
+    data = distillation_tokens(cfg, teacher, device)
     job = CSDJob(cfg, teacher, data, opts, run_folder(cfg) / stage)
     loop.run_stage(cfg, stage, job, job.snapshot)
 

@@ -25,7 +25,7 @@ from dd2core.store.files import (
 )
 from dd2core.store.names import PAIRS, RESULT, weights
 from train.data.batches import batch_indices, evenly
-from train.data.tokens import load_tokens
+from train.data.shards.samples import distillation_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_score_model, load_teacher
 from train.engine.distributed import gather, is_main, rank, share, world
@@ -135,7 +135,7 @@ def regress(cfg: Config, stage: str) -> None:
     teacher = load_teacher(cfg, device)
     if cfg.dry_run:
         o.pairs = min(o.pairs, o.batch)  # enough for the one step
-    pairs, seconds = load_pairs(cfg, teacher, load_tokens(cfg, teacher.tokenizer, device), o)
+    pairs, seconds = load_pairs(cfg, teacher, distillation_tokens(cfg, teacher, device), o)
     loop.run_stage(cfg, stage, DD1Job(cfg, teacher, pairs, o, seconds), name=o.name)
 
 

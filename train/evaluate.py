@@ -35,7 +35,17 @@ from dd2core.store.files import (
     write_atomic,
     write_json,
 )
-from dd2core.store.names import CONFIG, EVALUATE, LOG, MANIFEST, MODEL, RESULT, step_of, weights
+from dd2core.store.names import (
+    CONFIG,
+    EVALUATE,
+    LOG,
+    MANIFEST,
+    MODEL,
+    RESULT,
+    SAMPLES,
+    step_of,
+    weights,
+)
 from dd2core.tools.images import grid_image, png, to_float
 from train.data.batches import evenly
 from train.data.enough import FEWEST as FEWEST_HELD
@@ -129,9 +139,9 @@ def _floor(pipe: Pipeline, o, data: Data):
 
 
 def training_minutes(cfg: Config, folder: Path | None) -> float | None:
-    """Minutes that training the evaluated generator took, by the logs: GTS, DD1's pairs, the warm
-    start, CSD up to the evaluated step or all of it, tuning. None if the logs are not in the run
-    folder, or the generator is not of this run.
+    """Minutes that training the evaluated generator took, by the logs: the teacher's samples if GTS
+    is on them, GTS, DD1's pairs, the warm start, CSD up to the evaluated step or all of it, tuning.
+    None if the logs are not in the run folder, or the generator is not of this run.
 
     Args:
         cfg (Config): the experiment.
@@ -149,6 +159,8 @@ def training_minutes(cfg: Config, folder: Path | None) -> float | None:
             return None
     step = step_of(file)
     logs, stage = [run / "gts", file.parent], file.parent.name
+    if cfg.gts.data == "samples":
+        logs.insert(0, run / SAMPLES)
     if stage == "tune":
         logs.insert(1, run / "csd")
     if stage in ("csd", "tune") and cfg.csd.start == "warm":

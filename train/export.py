@@ -37,7 +37,7 @@ from train.measure.classifier import Classifier
 from train.publish.card import write_card
 from train.settings.cli import main
 from train.settings.schema import Config
-from train.settings.stages import TRAINED, distilled
+from train.settings.stages import distilled
 
 
 def export(cfg: Config, out: Path) -> Path:
@@ -53,7 +53,7 @@ def export(cfg: Config, out: Path) -> Path:
     model = Model(cfg.name, cfg.family, class_names(cfg), cfg.sampling, teacher,
                   scores["generator"], scores["guidance"], cfg.image_size)
     extra = _classifier(cfg, run, out, len(model.class_names))
-    for stage in TRAINED:
+    for stage in names.STAGES:
         _copy_log(run / stage, out / names.LOGS, stage)
     _copy_results(run, out / names.RESULTS)
     save_folder(out, model, torch.float16, extra | _source(cfg))

@@ -14,7 +14,7 @@ from dd2core.noise import stream_seed
 from dd2core.store.files import write_json, write_tensors
 from dd2core.store.names import RESULT, weights
 from train.data.batches import batch_indices, evenly
-from train.data.tokens import load_tokens
+from train.data.shards.samples import distillation_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_teacher, new_score_model
 from train.engine.distributed import is_main, share
@@ -80,7 +80,7 @@ def run(cfg: Config) -> None:
     if estimated(cfg, "gts"):
         return
     teacher = load_teacher(cfg, device)
-    data = load_tokens(cfg, teacher.tokenizer, device)
+    data = distillation_tokens(cfg, teacher, device)
     loop.run_stage(cfg, "gts", GTSJob(cfg, teacher, data))
 
 

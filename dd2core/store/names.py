@@ -16,7 +16,7 @@ RESULTS = "results"  # folder of what was measured
 LOGS = "logs"  # folder of what training said
 
 # A run: a folder per stage
-STAGES = ("tokenizer", "classifier", "teacher", "gts", "warm", "csd", "tune")  # in their order
+STAGES = ("tokenizer", "classifier", "teacher", "samples", "gts", "warm", "csd", "tune")  # in order
 MODEL = "model"  # folder that the stage export writes
 EVALUATE = "evaluate"  # folder of measurements
 BENCHMARK = "benchmark.json"
@@ -29,6 +29,8 @@ LOCK = ".lock"
 TOKENS = Path("tokens", "tokens.safetensors")  # of the data set
 TOKENS_ORIGIN = Path("tokens", "source.json")
 CLASSES = Path("tokens", "classes.json")
+SAMPLES = "samples"  # folder of the token sequences that the teacher drew
+SAMPLES_ORIGIN = Path(SAMPLES, "source.json")
 PAIRS = "dd1-pairs"  # folder of DD1's (ε, tokens)
 
 LONGEST = 100  # characters of a name that becomes a file name

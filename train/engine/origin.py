@@ -41,7 +41,9 @@ def origin(cfg: Config, stage: str) -> dict:
 def inputs(cfg: Config, stage: str) -> dict[str, Path]:
     """The files that a stage starts from, by their name in the run folder."""
     run = run_folder(cfg)
-    files = [run / names.TOKENS_ORIGIN, base.tokenizer_file(cfg)]
+    drawn = cfg.gts.data == "samples" and stage != "teacher"
+    files = [run / (names.SAMPLES_ORIGIN if drawn else names.TOKENS_ORIGIN),
+             base.tokenizer_file(cfg)]
     if stage in ("tokenizer", "classifier"):
         return {}
     if stage != "teacher":

@@ -17,7 +17,7 @@ from train.settings.ranges import check_ranges
 from train.settings.schema import Config
 from train.settings.words import parse, put, refuse_unquoted
 
-SCORED = ("gts", "csd", "tune", "warm", "dd1")  # stages whose score or pairs have a `sampling`
+SCORED = ("samples", "gts", "csd", "tune", "warm", "dd1")  # sections that have a `sampling`
 PRESETS = Path(__file__).parents[1] / "presets"
 
 

@@ -13,7 +13,8 @@ RANGES = {
     **dict.fromkeys(
         ("batch", "batches", "channels", "chunk", "code_dim", "depth", "euler_steps", "features",
          "groups", "guidance_steps", "heads", "hidden", "image_size", "log_every", "mult", "n",
-         "num_codes", "pair_batch", "pairs", "patch_nums", "processes", "repeats", "resize",
+         "num_codes", "pair_batch", "pairs", "patch_nums", "per_file", "processes", "repeats",
+         "resize",
          "revive_every", "save_every", "steps", "thread_counts", "threads", "times", "width",
          "fcs_times", "guidance_steps_after",
          "z_channels"), "[1, inf)"),

@@ -78,6 +78,9 @@ class HeadConfig:
     prediction: str = "denoised"  # what it gives: denoised, or velocity as in the paper
 
 
+GTS_DATA = ("data", "samples")
+
+
 @dataclass
 class GTSStage(Stage, ScoreOptions):
     """Ground-truth score initialisation (method §4 (4)); see `ScoreOptions` for the rest."""
@@ -86,6 +89,23 @@ class GTSStage(Stage, ScoreOptions):
     t_max: float = 0.99  # largest time
     head_steps: int = 0  # steps at the start that train the head alone
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
+    data: str = "data"  # what gts and the stages after it learn from: data, or samples (`Samples`)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data not in GTS_DATA:
+            raise DD2Error(f"gts.data={self.data} is unknown: use {' or '.join(GTS_DATA)}.")
+
+
+@dataclass
+class Samples:
+    """Token sequences that the teacher draws (`train.samples`), for `gts.data=samples`."""
+
+    n: int = 50_000  # sequences, the held-out ones (a tenth, at most 2,000) among them
+    batch: int = 256  # sequences drawn at a time
+    sampling: Sampling | None = None  # of the teacher; None: the preset's `sampling`
+    bf16: bool = False  # autocast of the teacher to bfloat16
+    per_file: int = 2048  # sequences in a file; each is written by one process, and kept
 
 
 CSD_STARTS = ("gts", "warm", "csd")
@@ -205,6 +225,7 @@ class Config:
     tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
     teacher: TeacherStage = field(default_factory=TeacherStage)
     head: HeadConfig = field(default_factory=HeadConfig)
+    samples: Samples = field(default_factory=Samples)
     gts: GTSStage = field(default_factory=GTSStage)
     csd: CSDStage = field(default_factory=CSDStage)
     tune: CSDStage = field(default_factory=lambda: CSDStage(steps=0, start="csd"))  # 0: no tuning

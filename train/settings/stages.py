@@ -1,11 +1,11 @@
 """The stages of an experiment: one list, in the order in which they run."""
 
-from dd2core.store.names import STAGES
+from dd2core.store.names import SAMPLES, STAGES
 from train.settings.schema import Config
 
-TRAINED = STAGES  # each in a folder of its own
-ALL = (*TRAINED, "export", "evaluate")  # of train.all
-PARALLEL = ("teacher", "gts", "warm", "csd", "tune", "dd1")  # that torchrun may start
+TRAINED = tuple(stage for stage in STAGES if stage != SAMPLES)  # each has a section `Stage`
+ALL = (*STAGES, "export", "evaluate")  # of train.all
+PARALLEL = ("teacher", "samples", "gts", "warm", "csd", "tune", "dd1")  # that torchrun may start
 
 
 def distilled(cfg: Config) -> str:

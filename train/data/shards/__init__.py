@@ -1,0 +1,1 @@
+"""Token sequences on disk: sets of files that are written by all processes and memory-mapped."""
