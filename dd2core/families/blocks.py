@@ -40,6 +40,10 @@ class ConvSizes(Protocol):
     def attention(self) -> bool:
         """Self-attention at the lowest resolution."""
 
+    @property
+    def patch(self) -> int:
+        """Pixels a side that become one position (space to depth) before the first convolution."""
+
 
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
@@ -133,7 +137,8 @@ class Encoder(nn.Module):
     def __init__(self, cfg: ConvSizes):
         super().__init__()
         width, last = cfg.width, len(cfg.mult) - 1
-        self.conv_in = nn.Conv2d(cfg.in_channels, width, 3, padding=1)
+        self.patch = cfg.patch
+        self.conv_in = nn.Conv2d(cfg.in_channels * cfg.patch**2, width, 3, padding=1)
         self.levels = nn.ModuleList()
         for i, m in enumerate(cfg.mult):
             widths = [width] + [cfg.width * m] * cfg.res_blocks[i]
@@ -146,7 +151,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) → (B, z_channels, grid, grid)."""
-        h = self.conv_in(x)
+        # (B, in_channels·patch², H/patch, W/patch): full-resolution convolutions cost the most
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         for level in self.levels:
             h = level(h)
         return self.conv_out(F.silu(self.norm_out(self.mid(h))))  # (B, z_channels, grid, grid)
@@ -167,13 +173,15 @@ class Decoder(nn.Module):
             up = Upsample(width) if i < last else nn.Identity()
             self.levels.append(Level(widths, cfg, cfg.attention and i == 0, up))
         self.norm_out = _norm(width, cfg.groups)
-        self.conv_out = nn.Conv2d(width, cfg.in_channels, 3, padding=1)
+        self.patch = cfg.patch
+        self.conv_out = nn.Conv2d(width, cfg.in_channels * cfg.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, z_channels, grid, grid) → (B, in_channels, H, W)."""
         h = self.mid(self.conv_in(z))
         for level in self.levels:
             h = level(h)
-        return self.conv_out(F.silu(self.norm_out(h)))  # (B, in_channels, H, W)
+        h = self.conv_out(F.silu(self.norm_out(h)))  # (B, in_channels·patch², H/patch, W/patch)
+        return F.pixel_shuffle(h, self.patch)  # (B, in_channels, H, W)
 
 

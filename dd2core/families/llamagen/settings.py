@@ -18,11 +18,16 @@ class VQConfig:
     code_dim: int = 8  # C
     groups: int = 32  # of GroupNorm
     attention: bool = True  # self-attention at the lowest resolution
+    patch: int = 1  # pixels a side that become one position before the first convolution
+
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ValueError(f"patch={self.patch} is not possible")
 
     @property
     def grid(self) -> int:
         """Tokens a side."""
-        return self.image_size // 2 ** (len(self.mult) - 1)
+        return self.image_size // (self.patch * 2 ** (len(self.mult) - 1))
 
     @property
     def num_tokens(self) -> int:
@@ -51,7 +56,7 @@ def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VQConfig:
         image_size=image_size, in_channels=channels, width=settings.width,
         mult=tuple(settings.mult), res_blocks=tuple(settings.res_blocks),
         z_channels=settings.z_channels, num_codes=settings.num_codes, code_dim=settings.code_dim,
-        groups=settings.groups, attention=settings.attention,
+        groups=settings.groups, attention=settings.attention, patch=settings.patch,
     )
 
 

@@ -18,10 +18,11 @@ class VQTokenizer(nn.Module):
 
     def __init__(self, cfg: VQConfig):
         super().__init__()
-        if cfg.image_size % 2 ** (len(cfg.mult) - 1):
+        factor = cfg.patch * 2 ** (len(cfg.mult) - 1)
+        if cfg.image_size % factor:
             raise DD2Error(
-                f"image_size={cfg.image_size} is not a multiple of {2 ** (len(cfg.mult) - 1)}: "
-                f"the tokenizer halves it {len(cfg.mult) - 1} times."
+                f"image_size={cfg.image_size} is not a multiple of {factor}: the tokenizer takes "
+                f"patches of {cfg.patch} and halves what is left {len(cfg.mult) - 1} times."
             )
         self.cfg = cfg
         self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)

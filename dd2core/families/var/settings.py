@@ -43,6 +43,11 @@ class VARTokenizerConfig:
     phi_convs: int = 4  # convolutions φ shared by the scales
     phi_ratio: float = 0.5  # φ(x) = (1 − ratio)·x + ratio·conv(x)
     projection: int = 3  # kernel of the projections to and from the code
+    patch: int = 1  # pixels a side that become one position before the first convolution
+
+    def __post_init__(self) -> None:
+        if self.patch < 1:
+            raise ValueError(f"patch={self.patch} is not possible")
 
     @property
     def num_tokens(self) -> int:
@@ -56,7 +61,7 @@ def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VARTokeniz
         image_size=image_size, in_channels=channels, width=settings.width,
         mult=tuple(settings.mult), res_blocks=tuple(settings.res_blocks),
         z_channels=settings.z_channels, num_codes=settings.num_codes, code_dim=settings.code_dim,
-        groups=settings.groups, attention=settings.attention,
+        groups=settings.groups, attention=settings.attention, patch=settings.patch,
         patch_nums=tuple(settings.patch_nums), phi_convs=settings.phi_convs,
     )
 

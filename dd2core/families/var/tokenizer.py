@@ -21,11 +21,11 @@ class VARTokenizer(nn.Module):
 
     def __init__(self, cfg: VARTokenizerConfig):
         super().__init__()
-        side = cfg.image_size // 2 ** (len(cfg.mult) - 1)
-        if cfg.image_size % 2 ** (len(cfg.mult) - 1) or side != (0, *cfg.patch_nums)[-1]:
+        factor = cfg.patch * 2 ** (len(cfg.mult) - 1)
+        if cfg.image_size % factor or cfg.image_size // factor != (0, *cfg.patch_nums)[-1]:
             raise DD2Error(
-                f"image_size={cfg.image_size}, halved {len(cfg.mult) - 1} times, must be the last "
-                f"of patch_nums={list(cfg.patch_nums)}."
+                f"image_size={cfg.image_size}, in patches of {cfg.patch} and halved "
+                f"{len(cfg.mult) - 1} times, must be the last of patch_nums={list(cfg.patch_nums)}."
             )
         self.cfg = cfg
         self.encoder, self.decoder = Encoder(cfg), Decoder(cfg)
