@@ -2,11 +2,12 @@
 
 `CSDTrainer.step` is the algorithm box: one generator pass, r steps of the guidance network ψ on its
 samples (FCS), one step of the generator G against teacher and ψ (CSD), EMA of G. It takes latents
-and labels and returns numbers; it knows nothing of disk, logging or ranks.
+and labels and returns numbers; it knows nothing of disk, logging or ranks, only which part of a
+batch is its own.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from dd2core.errors import DD2Error
 from dd2core.families.codebook import CodebookTeacher
 from dd2core.gts import ScoreOptions, draw, model_denoiser, teacher_score
 from dd2core.losses import CSDLossOptions, csd_loss, fcs_loss
+from dd2core.noise import WHOLE, Part, same_draws
 from dd2core.schedule import find_loss_weight
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.teacher import Teacher, TeacherScore
@@ -32,6 +34,7 @@ class CSDOptions(ScoreOptions, CSDLossOptions):
     fresh: bool = False  # each step of ψ on samples of its own; else all on those of G's step
     prefix: str = "quantised"  # what ψ sees of earlier tokens: quantised, or G's continuous vectors
     fcs_times: int | None = None  # noise times per token in FCS; None: `times`
+    accumulate: int = 1  # passes that a batch is divided into
     clip: float = 1.0  # largest gradient norm
     ema: float = 0.998  # decay of the average of G
     ema_warmup: float = 9.0  # the average's memory grows as updates / ema_warmup
@@ -49,13 +52,23 @@ class CSDOptions(ScoreOptions, CSDLossOptions):
 
 
 @dataclasses.dataclass
-class GeneratorPass:
-    """What one pass of the generator gave, and what has been computed of it since."""
+class Batch:
+    """What an iteration works on, in all processes and passes together."""
 
-    x: Tensor  # output of G with its graph, (B, L, C)
+    eps: Tensor  # latents (B, L, C)
+    labels: Tensor  # (B,)
+    targets: Tensor | None = None  # (n, L), n ≤ B: tokens that DD1's map gives the first n latents
+
+
+@dataclasses.dataclass
+class GeneratorPass:
+    """What one pass of the generator gave, of which part of which batch."""
+
+    x: Tensor  # output of G, with its graph where it is to learn, (B, L, C)
     tokens: Tensor  # its tokens, (B, L)
     labels: Tensor  # (B,)
-    score: TeacherScore | None = None  # the teacher's, given these tokens
+    batch: Batch
+    part: Part = WHOLE
     numbers: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # to be logged
 
 
@@ -76,6 +89,8 @@ class CSDTrainer:
         after_backward (Callable | None): called with the network whose gradients are ready, before
             clipping; several processes average them here.
         average (EMA | None): of G; None makes it here, from `ema` and `ema_warmup` of the options.
+        before_part (Callable | None): called before each backward pass, with the network and
+            whether it is the last of this update: sharded gradients are averaged in that one alone.
     """
 
     def __init__(
@@ -83,17 +98,20 @@ class CSDTrainer:
         generator_optimizer: torch.optim.Optimizer, guidance_optimizer: torch.optim.Optimizer,
         options: CSDOptions, after_backward: Callable[[torch.nn.Module], None] | None = None,
         average: EMA | None = None,
+        before_part: Callable[[torch.nn.Module, bool], None] | None = None,
     ):
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
         self.optimizers = {generator: generator_optimizer, guidance: guidance_optimizer}
         self.o = options
         self.after_backward = after_backward or (lambda module: None)
+        self.before_part = before_part
         self.ema = average_of(generator, options) if average is None else average
 
     def step(
-        self, eps: Tensor, labels: Tensor, targets: Tensor | None = None, hold: bool = False
+        self, eps: Tensor, labels: Tensor, targets: Tensor | None = None, hold: bool = False,
+        part: Part = WHOLE,
     ) -> dict[str, float]:
-        """One iteration on latents (B, L, C) and labels (B,).
+        """One iteration on latents (B, L, C) and labels (B,), of which `part` is this process's.
 
         With `hold` G and its average stand still, and ψ alone takes its steps (alignment).
 
@@ -104,48 +122,78 @@ class CSDTrainer:
             dict[str, float]: `nll`, the teacher's nats per sampled token, and `entropy` of the
             batch's tokens, where the teacher can tell; `fcs`; `to_code`, mean squared distance of
             G's output to its codes; `csd`; and the gradient norms before clipping; with targets
-            `right_tokens`, the share it meets.
+            `right_tokens`, the share it meets. Where there are several passes, their means.
         """
         norms = {self.generator: 0.0}
-        with torch.set_grad_enabled(not hold):
-            made = self.generate(eps, labels)
-        for network, loss in self.losses(made, targets, hold):
-            norms[network] = self._update(network, loss)
+        parts, batch = part.split(self.o.accumulate), Batch(eps, labels, targets)
+        made = self.passes(batch, parts, hold)
+        for network, loss in self.updates(hold):
+            norms[network] = self._update(network, self.losses(network, loss, made))
         if not hold:
             self.ema.update(self.generator)
-        gap = (made.x.detach() - self.teacher.vectors(made.tokens)).square().mean()
-        said = {} if made.score is None else made.score.statistics()
-        numbers = {**said, "to_code": gap, **made.numbers}
-        first = [k for k in ("nll", "fcs", "entropy") if k in numbers]
+        numbers = {k: sum(m.numbers[k] for m in made) / len(made) for k in made[0].numbers}
+        first = [k for k in ("nll", "fcs", "entropy", "to_code", "csd") if k in numbers]
         return {**{k: numbers[k].item() for k in (*first, *numbers)},
                 "grad_g": norms[self.generator], "grad_psi": norms[self.guidance]}
 
-    def generate(self, eps: Tensor, labels: Tensor) -> GeneratorPass:
-        """One pass of G, with its graph."""
-        x = self.generator.generate(eps, labels)  # (B, L, C)
-        return GeneratorPass(x, self.teacher.quantise(x.detach()), labels)
+    def passes(
+        self, batch: Batch, parts: Sequence[Part], hold: bool = False
+    ) -> list[GeneratorPass]:
+        """Passes of G on parts of a batch. One alone keeps its graph for the step of G; of several,
+        each is made again for it."""
+        with torch.set_grad_enabled(not hold and len(parts) == 1):
+            return [self.generate(batch, part) for part in parts]
 
     def losses(
-        self, made: GeneratorPass, targets: Tensor | None = None, hold: bool = False
-    ) -> Iterator[tuple[ConditionalScoreModel, Tensor]]:
-        """The losses of an iteration in their order, each with the network that it trains: r times
-        FCS, then, unless G is on `hold`, CSD. Each is computed after the caller has taken the step
-        before it."""
+        self, network: ConditionalScoreModel, loss: Callable[[GeneratorPass], Tensor],
+        made: list[GeneratorPass],
+    ) -> Iterator[Tensor]:
+        """The loss of each pass for one of `updates`, each computed when it is asked for."""
+        parts, device = [m.part for m in made], made[0].x.device
+        for m, part in zip(made, same_draws(parts, device), strict=True):
+            if network is self.generator and len(made) > 1:
+                with_graph = self.generate(m.batch, part)
+                with_graph.numbers = m.numbers
+                yield loss(with_graph)
+            else:
+                yield loss(m)
+
+    def generate(self, batch: Batch, part: Part = WHOLE) -> GeneratorPass:
+        """One pass of G on a part of a batch, with its graph."""
+        labels = part.take(batch.labels)
+        x = self.generator.generate(part.take(batch.eps), labels)  # (B, L, C)
+        tokens = self.teacher.quantise(x.detach())
+        gap = (x.detach() - self.teacher.vectors(tokens)).square().mean()
+        return GeneratorPass(x, tokens, labels, batch, part, {"to_code": gap})
+
+    def updates(
+        self, hold: bool = False
+    ) -> Iterator[tuple[ConditionalScoreModel, Callable[[GeneratorPass], Tensor]]]:
+        """The updates of an iteration in their order, each as a network and the loss of a pass that
+        it learns from: r times FCS, then, unless G is on `hold`, CSD."""
         for _ in range(self.o.guidance_steps):
-            yield self.guidance, self.fcs(made if not self.o.fresh else self.again(made))
-        if hold:
-            return
+            yield self.guidance, self.fake
+        if not hold:
+            yield self.generator, self.distil
+
+    def fake(self, made: GeneratorPass) -> Tensor:
+        """What ψ learns from: FCS on the samples of G's step, or on fresh ones."""
+        return self.fcs(self.again(made) if self.o.fresh else made)
+
+    def distil(self, made: GeneratorPass) -> Tensor:
+        """What G learns from: CSD, and the regression of known tokens where there are any."""
         loss = self.csd(made)
-        if targets is not None:
-            loss = loss + self.o.pair_weight * self.pairs(made, targets)
-        yield self.generator, loss
+        if made.batch.targets is not None:
+            loss = loss + self.o.pair_weight * self.pairs(made)
+        return loss
 
     @torch.no_grad()
     def again(self, made: GeneratorPass) -> GeneratorPass:
-        """Another pass of G, without a graph: new latents, the same labels in another order. Its
+        """Another pass of G, without a graph: new latents, the batch's labels in another order. Its
         numbers are logged as those of `made`."""
-        labels = made.labels[torch.randperm(len(made.labels), device=made.labels.device)]
-        new = self.generate(torch.randn_like(made.x), labels)
+        labels = made.batch.labels
+        labels = labels[torch.randperm(len(labels), device=labels.device)]
+        new = self.generate(Batch(torch.randn_like(made.batch.eps), labels), made.part)
         new.numbers = made.numbers
         return new
 
@@ -167,40 +215,80 @@ class CSDTrainer:
         """FCS loss of the generator's output with its prefix (method §4 (5))."""
         o, h = self.o, self.guidance.features(self._prefix(made), made.labels)
         loss = fcs_loss(model_denoiser(self.guidance, h), made.x,
-                        *draw(made.x, o, o.fcs_times), find_loss_weight(o.weighting))
+                        *draw(made.x, o, o.fcs_times, made.part),
+                        find_loss_weight(o.weighting))
         made.numbers["fcs"] = loss.detach()
         return loss
 
     def csd(self, made: GeneratorPass) -> Tensor:
         """CSD loss of x, prefix stop-gradient for both scores (method §4 (6)–(7))."""
-        made.score = score = teacher_score(self.teacher, made.tokens, made.labels, self.o)
-        eps, t = draw(made.x, self.o)
+        score = teacher_score(self.teacher, made.tokens, made.labels, self.o)
+        eps, t = draw(made.x, self.o, part=made.part)
         with frozen(self.guidance):
             with torch.no_grad():
                 h = self.guidance.features(self._prefix(made), made.labels)
             loss = csd_loss(score.denoise, model_denoiser(self.guidance, h), made.x, eps, t,
                             self.o)
+        self.note(made, score)
         made.numbers["csd"] = loss.detach()
         return loss
 
-    def pairs(self, made: GeneratorPass, targets: Tensor) -> Tensor:
-        """DD1's regression of known tokens (n, L) by the first n of the generator's outputs."""
+    def note(self, made: GeneratorPass, score: TeacherScore) -> None:
+        """Keep what the teacher can tell of the samples for the log."""
+        made.numbers |= score.statistics()
+
+    def pairs(self, made: GeneratorPass) -> Tensor:
+        """DD1's regression of the known tokens among this part's; the mean over all parts is that
+        over all known tokens."""
         if not isinstance(self.teacher, CodebookTeacher):
             raise DD2Error("Known tokens can be regressed where the teacher has a codebook alone: "
                            "set pair_weight=0.")
-        x, o = made.x[: len(targets)], self.o
-        right = made.tokens[: len(targets)] == targets
-        made.numbers["right_tokens"] = right.float().mean()
-        return dd1_loss(x, targets, self.teacher.codebook, o.pair_sharpness, o.pair_latent_weight)
+        known, o = made.batch.targets, self.o
+        assert known is not None
+        targets = made.part.take(known)  # may be none at all
+        share = len(targets) * made.part.count / len(known)
+        x, right = made.x[: len(targets)], made.tokens[: len(targets)] == targets
+        made.numbers["right_tokens"] = share * right.sum() / max(1, right.numel())
+        if not len(targets):
+            return x.sum()  # zero, with a graph
+        return share * dd1_loss(x, targets, self.teacher.codebook, o.pair_sharpness,
+                                o.pair_latent_weight)
 
-    def _update(self, network: ConditionalScoreModel, loss: Tensor) -> float:
+    def _update(self, network: ConditionalScoreModel, losses: Iterable[Tensor]) -> float:
         optimizer = self.optimizers[network]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        backward_mean(network, losses, self.o.accumulate, self.before_part)
         self.after_backward(network)
         norm = clip_gradients(network, self.o.clip)
         optimizer.step()
         return norm
+
+
+def backward_mean(
+    network: torch.nn.Module, losses: Iterable[Tensor], count: int = 1,
+    before: Callable[[torch.nn.Module, bool], None] | None = None,
+) -> Tensor:
+    """Add to a network's gradients that of the mean of `count` losses, one after the other.
+
+    Args:
+        network (nn.Module): whose gradients they are.
+        losses (Iterable[Tensor]): scalars; each is asked for when the one before has gone backward,
+            so that one graph is alive at a time.
+        count (int): how many there are.
+        before (Callable | None): see `CSDTrainer`.
+
+    Returns:
+        Tensor: their mean, a scalar without a graph.
+    """
+    total = torch.zeros(())
+    for i, loss in enumerate(losses):
+        if before is not None:
+            before(network, i == count - 1)
+        loss = loss / count if count > 1 else loss
+        loss.backward()
+        total = loss.detach() + (total if i else 0)
+        del loss
+    return total
 
 
 def clip_gradients(module: torch.nn.Module, most: float) -> float:

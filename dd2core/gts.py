@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from dd2core.losses import Denoiser, gts_loss
+from dd2core.noise import WHOLE, Part
 from dd2core.sampling import Sampling
 from dd2core.schedule import draw_times, find_loss_weight
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.teacher import Teacher, TeacherScore
+
+GTS_TARGETS = ("score", "sample")  # of `gts_step_loss`
 
 
 @dataclasses.dataclass
@@ -32,14 +35,16 @@ class ScoreOptions:
         find_loss_weight(self.weighting)
 
 
-def draw(x: Tensor, o: ScoreOptions, times: int | None = None) -> tuple[Tensor, Tensor]:
+def draw(
+    x: Tensor, o: ScoreOptions, times: int | None = None, part: Part = WHOLE
+) -> tuple[Tensor, Tensor]:
     """Noise (S, B, L, C) and times (S, B, L, 1) for tokens like x (B, L, C).
 
-    S is `times`, or that of the options.
+    S is `times`, or that of the options. Where x is a part of a batch, all of it is drawn.
     """
-    times = times or o.times
-    t = draw_times((times, *x.shape[:-1], 1), o.t_min, o.t_max, x)
-    return torch.randn(times, *x.shape, device=x.device, dtype=x.dtype), t
+    shape = (times or o.times, len(x) * part.count, *x.shape[1:])
+    t = part.take(draw_times((*shape[:-1], 1), o.t_min, o.t_max, x), 1)
+    return part.take(torch.randn(shape, device=x.device, dtype=x.dtype), 1), t
 
 
 def teacher_score(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOptions
@@ -56,18 +61,22 @@ def model_denoiser(model: ConditionalScoreModel, h: Tensor) -> Denoiser:
 
 def gts_step_loss(
     model: ConditionalScoreModel, teacher: Teacher, tokens: Tensor, labels: Tensor,
-    o: ScoreOptions, as_vectors: bool = False, head_only: bool = False,
+    o: ScoreOptions, as_vectors: bool = False, head_only: bool = False, part: Part = WHOLE,
+    target: str = "score",
 ) -> Tensor:
-    """GTS loss of a batch of data tokens (B, L), labels (B,) (method §4 (4)).
+    """GTS loss of a batch of data tokens (B, L), labels (B,), or of a part (method §4 (4)).
 
     With `as_vectors` the prefix is given as code vectors, which trains the generator's
     Linear(C, D) where the teacher has a token table (method §3). With `head_only` the backbone
-    gets no gradient, and no backward pass.
+    gets no gradient, and no backward pass. Its features are computed once for all S noise times.
+    With `target` "sample" the tokens themselves are the target: the ordinary diffusion loss, whose
+    minimiser is the same where the tokens come as the teacher draws them (paper Tab. 7).
     """
     codes = teacher.vectors(tokens)  # (B, L, C)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not head_only):
         h = model.features(codes if as_vectors else tokens, labels)
-    eps, t = draw(codes, o)
-    target = teacher_score(teacher, tokens, labels, o)
-    return gts_loss(model_denoiser(model, h), target.denoise, codes, eps, t,
-                    find_loss_weight(o.weighting))
+    eps, t = draw(codes, o, part=part)
+    known: Denoiser = lambda x_t, t: codes.expand_as(x_t)  # noqa: E731 (a D beside `denoise`)
+    if target == "score":
+        known = teacher_score(teacher, tokens, labels, o).denoise
+    return gts_loss(model_denoiser(model, h), known, codes, eps, t, find_loss_weight(o.weighting))

@@ -1,6 +1,11 @@
-"""Where randomness comes from: streams by (seed, purpose, batch), latents ε and uniform numbers."""
+"""Where randomness comes from: streams by (seed, purpose, batch), latents ε, uniform numbers.
 
+And how a batch that is worked on in parts has the same noise as the whole (`Part`).
+"""
+
+import dataclasses
 import hashlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -69,3 +74,47 @@ def gaussians(n: int, length: int, dim: int, seed: int) -> Tensor:
 
 def _source(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The rows index, index + count, index + 2·count, … of a batch: what one pass works on.
+
+    Noise is drawn for the whole batch and then taken apart, so an image has the same noise however
+    the batch is divided among processes and passes. Drawing costs next to nothing: a batch of 1024
+    images of 680 × 32 numbers is 85 MiB for each noise time.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def take(self, whole: Tensor, dim: int = 0) -> Tensor:
+        """This part's rows of `whole` along `dim`: a copy, or `whole` itself where it is all."""
+        if self.count == 1:
+            return whole
+        rows = (slice(None),) * dim + (slice(self.index, None, self.count),)
+        return whole[rows].clone()
+
+    def split(self, passes: int) -> list["Part"]:
+        """The parts of a process that works on its share in several passes: of all processes
+        together, `passes` times as many, each of them as it would be alone (a virtual rank)."""
+        return [Part(self.index * passes + i, self.count * passes) for i in range(passes)]
+
+
+WHOLE = Part()
+
+
+def same_draws(parts: Sequence[Part], device: torch.device) -> Iterator[Part]:
+    """The parts in turn, torch's generators each time as the first part found them.
+
+    So every part draws the numbers of the whole batch, of which it then takes its rows.
+    """
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    sources = [torch] if device.type == "cpu" else [torch, torch.get_device_module(device)]
+    states = [source.get_rng_state() for source in sources]
+    for part in parts:
+        for source, state in zip(sources, states, strict=True):
+            source.set_rng_state(state)
+        yield part

@@ -11,7 +11,7 @@ from app import page
 from app.address import View
 from app.serve.models import Models
 from dd2core import families, losses
-from dd2core.csd import CSDOptions, CSDTrainer
+from dd2core.csd import Batch, CSDOptions, CSDTrainer
 from dd2core.families.codebook import CodebookTeacher
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import load_folder, save_folder
@@ -78,10 +78,10 @@ def test_the_loss_is_chosen_by_its_name_and_moves_the_generator_alone(monkeypatc
     networks = [ConditionalScoreModel(teacher.backbone(), 1, 16, 1) for _ in range(2)]
     optimizers = [torch.optim.SGD(m.parameters(), 0.1) for m in networks]
     trainer = CSDTrainer(teacher, *networks, *optimizers, CSDOptions(form="plain", omega_min=1e9))
-    made = trainer.generate(torch.randn(8, 2, 1), torch.zeros(8, dtype=torch.int64))
-    loss = list(trainer.losses(made))[-1]
-    assert loss[0] is trainer.generator
-    loss[1].backward()
+    made = trainer.generate(Batch(torch.randn(8, 2, 1), torch.zeros(8, dtype=torch.int64)))
+    network, loss = list(trainer.updates())[-1]
+    assert network is trainer.generator
+    loss(made).backward()
     norm = sum(p.grad.square().sum() for p in trainer.generator.parameters()).sqrt()
     assert norm > 1e-4  # in the built-in forms ω ≥ omega_min would leave next to nothing
     assert all(p.grad is None for p in trainer.guidance.parameters())

@@ -25,10 +25,11 @@ from train.data.batches import batch_indices
 from train.data.shards.samples import distillation_tokens
 from train.dd1 import load_pairs, pair_latents
 from train.engine import loop, optim
-from train.engine.assemble import load_score_model, load_teacher
-from train.engine.distributed import average_gradients, is_main, share
+from train.engine.assemble import load_score_model, load_teacher, new_score_model
+from train.engine.distributed import average_gradients, is_main, own_part
 from train.engine.paths import first_weights, run_folder
-from train.engine.sharding import shard, whole
+from train.engine.recompute import checkpoint_blocks
+from train.engine.sharding import average_in_last, shard, whole
 from train.measure.cost import estimated
 from train.settings.cli import main
 from train.settings.schema import Config, CSDStage
@@ -41,18 +42,23 @@ class CSDJob:
         self.cfg, self.opts, self.teacher, self.data = cfg, opts, teacher, data
         self.folder = folder
         first = first_weights(cfg, opts.start)
-        generator, guidance = (load_score_model(cfg, teacher, p, opts.bf16) for p in first)
+        fresh = opts.generator_from_teacher, opts.guidance_from_teacher
+        generator, guidance = (
+            new_score_model(cfg, teacher, opts.bf16) if new else
+            load_score_model(cfg, teacher, path, opts.bf16)
+            for new, path in zip(fresh, first, strict=True))
         self.pairs = None
         if opts.pair_share > 0:
             self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
             self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
         average = average_of(generator, opts)
+        checkpoint_blocks(opts, generator, guidance)
         shard(cfg, generator, guidance, average.module, teacher.transformer)
         self.optimizers = {"generator": optim.adam(generator, self.opts),
                            "guidance": optim.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
                                   self.optimizers["guidance"], self.options(),
-                                  average_gradients, average)
+                                  average_gradients, average, average_in_last)
         self.networks = {"generator": generator, "guidance": guidance, "ema": average}
 
     def options(self) -> CSDStage:
@@ -64,19 +70,18 @@ class CSDJob:
     def step(self, i: int) -> dict[str, float]:
         """One iteration; i from 0. Labels follow the data's class frequencies."""
         o, device = self.opts, self.teacher.device
-        hold = self.prepare(i)
-        pick = share(batch_indices(len(self.data.labels), o.batch, i, self.cfg.seed))
-        eps = torch.randn(len(pick), self.teacher.num_tokens, self.teacher.code_dim, device=device)
-        labels = self.data.labels[pick].to(device)
+        hold, n = self.prepare(i), len(self.data.labels)
+        eps = torch.randn(o.batch, self.teacher.num_tokens, self.teacher.code_dim, device=device)
+        labels = self.data.labels[batch_indices(n, o.batch, i, self.cfg.seed)].to(device)
         if self.pairs is None:
-            return self.trainer.step(eps, labels, hold=hold)
-        chosen = share(batch_indices(len(self.pair_eps), o.batch, i,
-                                     stream_seed(self.cfg.seed, "pairs of a batch")))
-        chosen = chosen[: round(o.pair_share * len(pick))]
+            return self.trainer.step(eps, labels, hold=hold, part=own_part())
+        chosen = batch_indices(len(self.pair_eps), o.batch, i,
+                               stream_seed(self.cfg.seed, "pairs of a batch"))
+        chosen = chosen[: round(o.pair_share * o.batch)]
         eps[: len(chosen)] = self.pair_eps[chosen].to(device)
         labels[: len(chosen)] = self.pairs["labels"][chosen].to(device)
         targets = self.pairs["tokens"][chosen].to(device)
-        return self.trainer.step(eps, labels, targets, hold)
+        return self.trainer.step(eps, labels, targets, hold, own_part())
 
     def prepare(self, i: int) -> bool:
         """Learning rates and steps of ψ for step i; at the start of the alignment the average goes

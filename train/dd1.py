@@ -13,7 +13,7 @@ import torch
 from dd2core.baselines import dd1_loss, dd1_pairs
 from dd2core.ema import EMA
 from dd2core.errors import DD2Error
-from dd2core.noise import gaussians, stream_seed
+from dd2core.noise import Part, gaussians, stream_seed
 from dd2core.sampling import Sampling
 from dd2core.store.files import (
     fingerprint,
@@ -28,8 +28,9 @@ from train.data.batches import batch_indices, evenly
 from train.data.shards.samples import distillation_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_score_model, load_teacher
-from train.engine.distributed import gather, is_main, rank, share, world
+from train.engine.distributed import gather, is_main, rank, world
 from train.engine.paths import first_weights, run_folder
+from train.engine.recompute import checkpoint_blocks
 from train.engine.sharding import shard, whole
 from train.settings.cli import main
 from train.settings.schema import Config, DD1Stage
@@ -102,6 +103,7 @@ class DD1Job:
         first, _ = first_weights(cfg, "gts")
         self.model = load_score_model(cfg, teacher, first, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
+        checkpoint_blocks(opts, self.model)
         shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
@@ -109,15 +111,20 @@ class DD1Job:
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
+        right: list[torch.Tensor] = []  # share of right tokens, of each pass
+        loss, norm = optim.optimise_parts(lambda part: self.loss(i, part, right), self.model,
+                                          self.optimizers["model"], self.opts, i)
+        self.ema.update(self.model)
+        return {"loss": loss, "right_tokens": torch.stack(right).mean().item(), "grad": norm}
+
+    def loss(self, i: int, part: Part, right: list[torch.Tensor]) -> torch.Tensor:
+        """DD1's regression of a part of step i's batch; adds its share of right tokens."""
         o, device = self.opts, self.teacher.device
-        pick = share(batch_indices(len(self.eps), o.batch, i, self.cfg.seed))
+        pick = part.take(batch_indices(len(self.eps), o.batch, i, self.cfg.seed))
         x = self.model.generate(self.eps[pick].to(device), self.pairs["labels"][pick].to(device))
         tokens = self.pairs["tokens"][pick].to(device)
-        loss = dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight)
-        norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
-        self.ema.update(self.model)
-        right = (self.teacher.quantise(x.detach()) == tokens).float().mean().item()
-        return {"loss": loss.item(), "right_tokens": right, "grad": norm}
+        right.append((self.teacher.quantise(x.detach()) == tokens).float().mean())
+        return dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight)
 
     def finish(self, folder: Path) -> None:
         """Write the average of the generator, and what its pairs took."""

@@ -7,17 +7,19 @@ the guidance network and the generator.
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dd2core.ema import EMA
 from dd2core.gts import ScoreOptions, gts_step_loss
-from dd2core.noise import stream_seed
+from dd2core.noise import Part, stream_seed
 from dd2core.store.files import write_json, write_tensors
 from dd2core.store.names import RESULT, weights
 from train.data.batches import batch_indices, evenly
 from train.data.shards.samples import distillation_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_teacher, new_score_model
-from train.engine.distributed import is_main, share
+from train.engine.distributed import is_main
+from train.engine.recompute import checkpoint_blocks
 from train.engine.sharding import shard, whole
 from train.measure.cost import estimated
 from train.settings.cli import main
@@ -31,21 +33,26 @@ class GTSJob:
         self.cfg, self.opts, self.teacher, self.data = cfg, cfg.gts, teacher, data
         self.model = new_score_model(cfg, teacher, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
+        checkpoint_blocks(self.opts, self.model)
         shard(cfg, self.model, self.ema.module, teacher.transformer)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
 
     def step(self, i: int) -> dict[str, float]:
-        """One step; i from 0. Odd steps give the prefix as code vectors (method §3); the first
-        `head_steps` leave the backbone as it is."""
-        o, device = self.opts, self.teacher.device
-        pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
-        tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
-        loss = gts_step_loss(self.model, self.teacher, tokens, labels, o, i % 2 == 1,
-                             head_only=i < o.head_steps)
-        norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
+        """One step; i from 0."""
+        loss, norm = optim.optimise_parts(lambda part: self.loss(i, part), self.model,
+                                          self.optimizers["model"], self.opts, i)
         self.ema.update(self.model)
-        return {"loss": loss.item(), "grad": norm}
+        return {"loss": loss, "grad": norm}
+
+    def loss(self, i: int, part: Part) -> Tensor:
+        """Of a part of step i's batch. Odd steps give the prefix as code vectors (method §3); the
+        first `head_steps` leave the backbone as it is."""
+        o, device = self.opts, self.teacher.device
+        pick = part.take(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
+        tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
+        return gts_step_loss(self.model, self.teacher, tokens, labels, o, i % 2 == 1,
+                             head_only=i < o.head_steps, part=part)
 
     def finish(self, folder: Path) -> None:
         """Measure and write the average of the network."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dd2core.ema import EMA
+from dd2core.noise import Part
 from dd2core.store.files import write_json, write_tensors
 from dd2core.store.names import RESULT, weights
 from train.data.batches import batch_indices
@@ -17,7 +19,8 @@ from train.data.tokens import TokenData, class_names, load_tokens
 from train.engine import loop, optim
 from train.engine.assemble import load_tokenizer, new_transformer
 from train.engine.base import check_own
-from train.engine.distributed import is_main, share
+from train.engine.distributed import is_main
+from train.engine.recompute import checkpoint_blocks
 from train.engine.sharding import shard, whole
 from train.settings.cli import main
 from train.settings.schema import Config
@@ -30,24 +33,29 @@ class TeacherJob:
         self.cfg, self.opts, self.data, self.device = cfg, cfg.teacher, data, device
         self.model = transformer.to(device)
         self.ema = EMA(self.model, self.opts.ema)
+        checkpoint_blocks(self.opts, self.model)
         shard(cfg, self.model, self.ema.module)
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
+        loss, norm = optim.optimise_parts(lambda part: self.loss(i, part), self.model,
+                                          self.optimizers["model"], self.opts, i)
+        self.ema.update(self.model)
+        return {"loss": loss, "grad": norm}
+
+    def loss(self, i: int, part: Part) -> Tensor:
+        """Cross-entropy of a part of step i's batch."""
         o = self.opts
-        pick = share(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
+        pick = part.take(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens = self.data.tokens[pick].to(self.device)  # (B, L)
         labels = self.data.labels[pick].to(self.device)  # (B,)
-        drop = torch.rand(labels.shape, device=self.device) < o.class_dropout
+        drop = part.take(torch.rand(o.batch, device=self.device)) < o.class_dropout
         labels = labels.masked_fill(drop, self.model.cfg.num_classes)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):
             logits = self.model(tokens, labels)  # (B, L, V)
-        loss = F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
-        norm = optim.optimise(loss, self.model, self.optimizers["model"], o, i)
-        self.ema.update(self.model)
-        return {"loss": loss.item(), "grad": norm}
+        return F.cross_entropy(logits.float().flatten(0, 1), tokens.flatten())
 
     def finish(self, folder: Path) -> None:
         """Measure and write the average of the transformer."""

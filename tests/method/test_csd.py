@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from dd2core.baselines import dd1_loss, parallel_sample
-from dd2core.csd import CSDOptions, CSDTrainer, frozen
+from dd2core.csd import Batch, CSDOptions, CSDTrainer, frozen
 from dd2core.ema import EMA, ema_weight
 from dd2core.families.codebook import token_entropy as entropy
-from dd2core.gts import ScoreOptions, gts_step_loss, teacher_score
+from dd2core.gts import ScoreOptions, gts_step_loss
 from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
 from tests.support import tiny
@@ -72,13 +72,15 @@ def test_known_tokens_pull_the_generator_towards_them():
 
 def test_known_tokens_are_regressed_beside_csd_by_the_options():
     t = new_trainer(pair_weight=0.7, pair_sharpness=2.5, pair_latent_weight=0.3)
-    made, targets = t.generate(torch.randn(B, L, C), LABELS), torch.randint(V, (2, L))
+    made, targets = t.generate(Batch(torch.randn(B, L, C), LABELS)), torch.randint(V, (2, L))
     targets[0] = made.tokens[0]
     ends = []
     for known in (None, targets):
         torch.manual_seed(3)
-        ends.append(list(t.losses(made, known))[-1])
-    (network, csd), (_, both) = ends
+        made.batch.targets = known
+        network, loss = list(t.updates())[-1]
+        ends.append(loss(made))
+    csd, both = ends
     expected = 0.7 * dd1_loss(made.x[:2], targets, t.teacher.codebook, 2.5, 0.3)
     torch.testing.assert_close(both - csd, expected)
     right = (made.tokens[:2] == targets).float().mean()
@@ -134,9 +136,7 @@ def test_guidance_takes_r_steps_and_the_generator_one(form, r):
 @FORMS
 def test_the_generators_loss_sends_no_gradient_into_guidance_or_teacher(form):
     t = new_trainer(form=form)
-    made = t.generate(torch.randn(B, L, C), LABELS)
-    made.score = teacher_score(t.teacher, made.tokens, LABELS, t.o)
-    t.csd(made).backward()
+    t.csd(t.generate(Batch(torch.randn(B, L, C), LABELS))).backward()
     assert all(p.grad is None for m in (t.guidance, t.teacher) for p in m.parameters())
     assert all(p.grad is not None for p in t.generator.parameters())
     assert all(p.requires_grad for p in t.guidance.parameters())  # trainable again
@@ -144,7 +144,7 @@ def test_the_generators_loss_sends_no_gradient_into_guidance_or_teacher(form):
 
 def test_the_fake_scores_loss_sends_no_gradient_into_the_generator():
     t = new_trainer()
-    t.fcs(t.generate(torch.randn(B, L, C), LABELS)).backward()
+    t.fcs(t.generate(Batch(torch.randn(B, L, C), LABELS))).backward()
     assert all(p.grad is None for p in t.generator.parameters())
     assert all(p.grad is not None for p in t.guidance.parameters())
 

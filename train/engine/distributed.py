@@ -1,9 +1,9 @@
 """Data parallelism: `torchrun --nproc-per-node=N -m train.STAGE …` on one or more machines.
 
 Every rank holds the whole networks (with `shard=true` a part of them: `train.engine.sharding`) and
-takes its share of the batch; gradients are averaged in one all-reduce per network. A process
-started without torchrun is rank 0 of 1. Backend: NCCL on CUDA, gloo elsewhere, so it also puts two
-single-threaded processes on a two-core CPU.
+takes its share of the batch, in one pass or several (`Stage.accumulate`); gradients are averaged in
+one all-reduce per update. A process started without torchrun is rank 0 of 1. Backend: NCCL on CUDA,
+gloo elsewhere, so it also puts two single-threaded processes on a two-core CPU.
 """
 
 import atexit
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from dd2core.errors import DD2Error
+from dd2core.noise import Part
+from train.settings.schema import Stage
 
 
 def start(device: torch.device) -> torch.device:
@@ -51,16 +53,20 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def share(batch: Tensor) -> Tensor:
-    """This rank's part of a global batch (n, …): (n / world, …).
+def own_part() -> Part:
+    """Which rows of a batch are this process's."""
+    return Part(rank(), world())
+
+
+def check_batch(stage: str, opts: Stage) -> None:
+    """Refuse a batch that cannot be divided evenly into passes.
 
     Raises:
-        DD2Error: the batch does not divide evenly.
+        DD2Error: processes × accumulate does not divide it.
     """
-    n = world()
-    if len(batch) % n:
-        raise DD2Error(f"batch={len(batch)} does not divide among {n} processes: change batch=.")
-    return batch[rank() :: n]
+    if opts.batch % (world() * opts.accumulate):
+        raise DD2Error(f"{stage}.batch={opts.batch} does not divide into {world()} processes × "
+                       f"{stage}.accumulate={opts.accumulate} passes: change one.")
 
 
 def average_gradients(module: nn.Module) -> None:
@@ -75,6 +81,19 @@ def average_gradients(module: nn.Module) -> None:
     flat /= world()
     for g, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
         g.copy_(part.view_as(g))
+
+
+def mean(a: Tensor) -> Tensor:
+    """Mean of a tensor over the processes; itself where there is one."""
+    return total(a) / world() if world() > 1 else a
+
+
+def total(a: Tensor) -> Tensor:
+    """Sum of a tensor over the processes; itself where there is one."""
+    if world() > 1:
+        a = a.clone()
+        dist.all_reduce(a)
+    return a
 
 
 def average(metrics: dict[str, float], device: torch.device) -> dict[str, float]:

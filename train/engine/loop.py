@@ -2,7 +2,8 @@
 
 A stage is an object with `networks` (name → module), `optimizers` (name → optimiser),
 `step(i) → metrics` and `finish(folder)`. Everything random in step i is a function of (seed, stage,
-i), so a resumed run is the uninterrupted run.
+i), so a resumed run is the uninterrupted run, and one in several processes or passes the same as in
+one (up to the rounding of a sum).
 """
 
 import sys
@@ -50,11 +51,13 @@ def run_stage(
         Path: the stage's folder.
 
     Raises:
-        DD2Error: a state that does not fit or is of another run, a folder that another process
-            trains in, or a loss that is not finite (names step and preset).
+        DD2Error: a batch that does not divide, a state that does not fit or is of another run, a
+            folder that another process trains in, or a loss that is not finite (names step and
+            preset).
         SystemExit: SIGTERM or SIGINT came; the step was finished and saved.
     """
     run = Run(cfg, stage, name)
+    distributed.check_batch(stage, getattr(cfg, stage))
     if cfg.dry_run:
         run.resume(job)
         return _dry_run(cfg, run, job)
@@ -109,8 +112,8 @@ def _train(cfg: Config, run: Run, job: Trainable, first: int, seconds: float, on
 
 def seeded_step(cfg: Config, job: Trainable, i: int, stage: str) -> dict[str, float]:
     """`job.step(i)` with torch's generators seeded from (seed, stage, i); checks that it is
-    finite."""
-    torch.manual_seed(stream_seed(cfg.seed, f"step of {stage}", i, distributed.rank()))
+    finite. All processes draw the same numbers, those of the whole batch, and take their rows."""
+    torch.manual_seed(stream_seed(cfg.seed, f"step of {stage}", i, 0))
     metrics = distributed.average(job.step(i), _device(job))
     bad = [k for k, v in metrics.items() if v != v or v in (float("inf"), float("-inf"))]
     if bad:

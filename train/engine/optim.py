@@ -1,10 +1,14 @@
 """Optimiser, learning-rate schedule and one update."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from dd2core.csd import clip_gradients
+from dd2core.csd import backward_mean, clip_gradients
+from dd2core.noise import Part, same_draws
 from train.engine import distributed
+from train.engine.sharding import average_in_last
 from train.settings.schema import Stage
 
 
@@ -51,6 +55,31 @@ def optimise(
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    return _take(module, optimizer, stage, i)
+
+
+def optimise_parts(
+    loss_of: Callable[[Part], Tensor], module: nn.Module, optimizer: torch.optim.Optimizer,
+    stage: Stage, i: int,
+) -> tuple[float, float]:
+    """`optimise` by the mean gradient of a batch that is worked on in `stage.accumulate` passes.
+
+    Args:
+        loss_of (Callable): the mean loss of a part of the batch; what it draws is drawn for the
+            whole batch (`Part`).
+        module, optimizer, stage, i: as in `optimise`.
+
+    Returns:
+        tuple[float, float]: mean of this process's losses; gradient norm before clipping.
+    """
+    parts = distributed.own_part().split(stage.accumulate)
+    optimizer.zero_grad(set_to_none=True)
+    losses = (loss_of(part) for part in same_draws(parts, next(module.parameters()).device))
+    loss = backward_mean(module, losses, len(parts), average_in_last)
+    return loss.item(), _take(module, optimizer, stage, i)
+
+
+def _take(module: nn.Module, optimizer: torch.optim.Optimizer, stage: Stage, i: int) -> float:
     distributed.average_gradients(module)
     norm = clip_gradients(module, stage.clip)
     set_lr(optimizer, stage.lr * schedule(i, stage))

@@ -19,7 +19,8 @@ from train.engine import base
 from train.engine.paths import first_weights, run_folder
 from train.settings.schema import Config, CSDStage
 
-FREE = ("log_every", "save_every")  # settings of a stage that do not change its result
+# Settings of a stage that do not change its result (the last two: beyond the rounding of a sum).
+FREE = ("log_every", "save_every", "accumulate", "checkpoint_blocks")
 COMMON = ("seed", "family", "image_size", "channels")
 GO_ON = "add resume=anyway to go on with what is there"
 

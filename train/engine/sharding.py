@@ -11,7 +11,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -54,6 +54,17 @@ def called(network: nn.Module) -> list[nn.Module]:
     if isinstance(network, ConditionalScoreModel):
         return [network.backbone, network.head]
     return [network]
+
+
+def average_in_last(network: nn.Module, last: bool) -> None:
+    """Average sharded gradients among the processes in an update's last backward pass alone.
+
+    Until then each process sums whole ones, so that several passes communicate gradients once.
+    Without sharding there is nothing to do (`distributed.average_gradients`).
+    """
+    for part in network.modules():
+        if isinstance(part, FSDPModule):
+            part.set_requires_gradient_sync(last, recurse=False)
 
 
 def takes_part(cfg: Config) -> bool:

@@ -7,9 +7,9 @@ alive. That takes a minute and no memory on a laptop.
 """
 
 import contextlib
+import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from dd2core.csd import CSDTrainer
+from dd2core.csd import Batch, CSDTrainer, backward_mean
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
 from dd2core.gts import gts_step_loss
+from dd2core.noise import Part, same_draws
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import describe
 from dd2core.teacher import Teacher
 from train.engine import base
 from train.engine.assemble import new_score_model, new_tokenizer
+from train.engine.recompute import checkpoint_blocks
 from train.measure.flops import attention_flops
 from train.settings.schema import Config, CSDStage, GTSStage
 
@@ -37,7 +39,7 @@ GATHERED = 6  # blocks that FSDP holds whole at a time: the weights of one, thos
 SPEED = 60e12  # FLOP/s assumed of one GPU: a fifth of an A800's 312 TFLOP/s in bfloat16
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Cost:
     """One step on one GPU: bytes and floating-point operations.
 
@@ -102,37 +104,55 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def gts_step(o: GTSStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
-    """Forward and backward pass of the stage gts, for a number of images."""
+Step = Callable[..., None]  # images of a batch, the parts of it that are worked on, how
 
-    def step(batch: int) -> None:
+
+def gts_step(o: GTSStage, teacher: Teacher, networks: list) -> Step:
+    """Forward and backward passes of the stage gts on parts of a batch."""
+    model = networks[0]
+
+    def step(batch: int, parts: list[Part], head_only: bool = False) -> None:
         tokens, labels = _data(teacher, batch)
-        _backward(networks[0], gts_step_loss(networks[0], teacher, tokens, labels, o, True))
+        model.zero_grad(set_to_none=True)  # as in the stages: the last step's lived until now
+        backward_mean(model, (
+            gts_step_loss(model, teacher, part.take(tokens), part.take(labels), o, True, head_only,
+                          part) for part in same_draws(parts, teacher.device)), len(parts))
 
     return step
 
 
-def csd_step(o: CSDStage, teacher: Teacher, networks: list) -> Callable[[int], None]:
-    """The trainer's own losses, without what needs content: optimisers and logged numbers."""
-    trainer = CSDTrainer(teacher, *networks, None, None, o)
+def csd_step(o: CSDStage, teacher: Teacher, networks: list) -> Step:
+    """The trainer's own updates, without what needs content: optimisers and logged numbers."""
+    trainer = CSDTrainer(teacher, *networks, None, None, dataclasses.replace(o))
+    trainer.note = lambda made, score: None
 
-    def step(batch: int) -> None:
+    def step(batch: int, parts: list[Part], hold: bool = False, r: int = o.guidance_steps) -> None:
         _, labels = _data(teacher, batch)
-        eps = torch.randn(batch, teacher.num_tokens, teacher.code_dim)
-        for network, loss in trainer.losses(trainer.generate(eps, labels)):
-            _backward(network, loss)
+        whole = Batch(torch.randn(batch, teacher.num_tokens, teacher.code_dim), labels)
+        trainer.o.guidance_steps = r
+        made = trainer.passes(whole, parts, hold)
+        for network, loss in trainer.updates(hold):
+            network.zero_grad(set_to_none=True)
+            backward_mean(network, trainer.losses(network, loss, made), len(parts))
 
     return step
+
+
+def kinds_of_steps(o: GTSStage | CSDStage) -> list[tuple[int, str, dict]]:
+    """The steps of a stage by what they do: how many, in words, and as keywords of its step; the
+    costliest last."""
+    if isinstance(o, GTSStage):
+        few = min(o.head_steps, o.steps)
+        return [(few, "that train the head alone", {"head_only": True}), (o.steps - few, "", {})]
+    at = o.steps if o.align_at is None else min(o.align_at, o.steps)
+    held = min(o.align_steps, o.steps - at)
+    return [(held, "on hold", {"hold": True}),
+            (o.steps - at - held, "after the alignment",
+             {"r": o.guidance_steps_after or o.guidance_steps}), (at, "", {})]
 
 
 STEPS = {  # stage → step, networks that it trains
     "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
-
-
-def _backward(model: nn.Module, loss: Tensor) -> None:
-    """As in the stages: the last step's gradients live until this step's are computed."""
-    model.zero_grad(set_to_none=True)
-    loss.backward()
 
 
 def fill_gradients(networks: list) -> None:
@@ -156,63 +176,84 @@ def _counting() -> Iterator[tuple[FlopCounterMode, Alive]]:
         yield flops, alive
 
 
-def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, ConditionalScoreModel]:
-    """The cost of one step of `batch` images on one GPU; teacher and network, without content."""
+def estimate(
+    cfg: Config, stage: str, batch: int, **how
+) -> tuple[Cost, Teacher, ConditionalScoreModel]:
+    """The cost of one step on one GPU, in passes of `batch` images; teacher and network, without
+    content.
+
+    At most two passes are run: the others are like the second, and leave nothing but samples.
+    `how` is what the step is told beside its batch (`kinds_of_steps`).
+    """
     make_step, copies = STEPS[stage]
     teacher, opts = build_teacher(cfg), getattr(cfg, stage)
     with torch.device("meta"):
         networks = [new_score_model(cfg, teacher, opts.bf16) for _ in range(copies)]
         step = make_step(opts, teacher, networks)
+    checkpoint_blocks(opts, *networks)
+    parts = Part(0, cfg.processes).split(opts.accumulate)
     with _counting() as (flops, alive):
         for module in (teacher, *networks):
             module.to_empty(device="cpu")  # in name only
         teacher.requires_grad_(False)
         weights = alive.now
         fill_gradients(networks)
-        step(batch)
-    trained = sum(count(m) for m in networks)
-    average = 4 * count(networks[0])
-    working = max(0, alive.peak - weights - 4 * trained)
-    return Cost(weights + average, 4 * trained, 8 * trained, working,
-                flops.get_total_flops()), teacher, networks[0]
+        step(batch * parts[0].count, parts[:2], **how)
+    trained, one = sum(count(m) for m in networks), count(networks[0])
+    others = len(parts[2:]) * batch * teacher.num_tokens * (4 * teacher.code_dim + 8)
+    working = max(0, alive.peak - weights - 4 * trained) + (others if copies > 1 else 0)
+    if cfg.processes > 1 and not cfg.shard:
+        working = max(working, 4 * one)  # all gradients in one piece, to be averaged
+    flops = flops.get_total_flops() * len(parts) // len(parts[:2])
+    return Cost(weights + 4 * one, 4 * trained, 8 * trained, working, flops), teacher, networks[0]
 
 
 def sharded(
-    cost: Cost, teacher: Teacher, model: ConditionalScoreModel, copies: int, processes: int
+    cost: Cost, teacher: Teacher, model: ConditionalScoreModel, copies: int, processes: int,
+    accumulate: int = 1,
 ) -> Cost:
     """`cost` with `shard=true`: transformer, networks and their average, gradients and optimiser
-    are divided among the processes; what is gathered for a moment counts as `working`.
+    are divided among the processes; what is gathered for a moment counts as `working`, and so do
+    whole gradients, which several passes add up before they are divided.
 
     Args:
         cost (Cost): with everything whole.
         teacher (Teacher), model (ConditionalScoreModel): as `estimate` returns them.
         copies (int): networks like `model` that are trained.
         processes (int): that share them.
+        accumulate (int): passes of a step.
     """
     divided = 4 * (count(teacher.transformer) + (copies + 1) * count(model))
     blocks = model.backbone.blocks  # the rest of a network, less its head, is one more unit
     unit = 4 * max(count(blocks[0]), count(model.head), count(teacher.transformer) - count(blocks))
+    summed = 4 * count(model) if accumulate > 1 else 0
     return Cost(cost.fixed - divided + divided // processes, cost.gradients // processes,
-                cost.optimizer // processes, cost.working + GATHERED * unit, cost.flops)
+                cost.optimizer // processes, cost.working + GATHERED * unit + summed, cost.flops)
 
 
 def report(cfg: Config, stage: str) -> list[str]:
     """Lines that say what a stage of a full-size preset costs."""
     opts = getattr(cfg, stage)
-    if opts.batch % cfg.processes:
+    if opts.batch % (cfg.processes * opts.accumulate):
         raise DD2Error(f"{stage}.batch={opts.batch} does not divide among processes="
-                       f"{cfg.processes}: change one.")
-    batch = opts.batch // cfg.processes
+                       f"{cfg.processes} × {stage}.accumulate={opts.accumulate} passes: change "
+                       "one.")
+    batch = opts.batch // (cfg.processes * opts.accumulate)
     cost, teacher, model = estimate(cfg, stage, batch)
-    how = ""
+    how = f", {opts.accumulate} passes a step" if opts.accumulate > 1 else ""
+    how += ", blocks checkpointed" if opts.checkpoint_blocks else ""
     if cfg.shard and cfg.processes > 1:
-        how = f", sharded ({cost.fixed / 2**30:.1f} before that, at the start)"
-        cost = sharded(cost, teacher, model, STEPS[stage][1], cfg.processes)
+        how += f", sharded ({cost.fixed / 2**30:.1f} before that, at the start)"
+        cost = sharded(cost, teacher, model, STEPS[stage][1], cfg.processes, opts.accumulate)
     gib = {k: getattr(cost, k) / 2**30
            for k in ("fixed", "gradients", "optimizer", "working", "total")}
     new = sum(p.numel() for n, p in model.named_parameters() if n in model.new_parameters())
-    step = cost.flops * cfg.processes
-    hours = opts.steps * cost.flops / SPEED / 3600
+    step, total, also = cost.flops * cfg.processes, 0, ""
+    for n, words, kind in kinds_of_steps(opts):
+        each = estimate(cfg, stage, batch, **kind)[0].flops * cfg.processes if n and kind else step
+        total += n * each
+        also += f" ({each / 1e12:.1f} in {n} {words})" if n and kind else ""
+    hours = total / SPEED / 3600
     return [
         f"{stage}: teacher {count(teacher.transformer) / 1e6:.1f} M parameters, its tokenizer "
         f"{count(teacher.tokenizer) / 1e6:.1f} M, {STEPS[stage][1]} score network(s) of "
@@ -220,8 +261,8 @@ def report(cfg: Config, stage: str) -> list[str]:
         f"{stage}: {gib['total']:.1f} GiB per GPU at {batch} images on each of {cfg.processes}"
         f"{how}: weights and average {gib['fixed']:.1f}, gradients {gib['gradients']:.1f}, "
         f"AdamW {gib['optimizer']:.1f}, activations and temporaries {gib['working']:.1f}",
-        f"{stage}: {step / 1e12:.1f} TFLOP per step of {opts.batch} images, {opts.steps} steps: "
-        f"{hours * cfg.processes:.0f} GPU-hours, if a GPU does {SPEED / 1e12:.0f} TFLOP/s",
+        f"{stage}: {step / 1e12:.1f} TFLOP per step of {opts.batch} images{also}, {opts.steps} "
+        f"steps: {hours:.0f} GPU-hours, if a GPU does {SPEED / 1e12:.0f} TFLOP/s",
         f"{stage}: an estimate: one step on tensors without content, every operation and every "
         "living byte counted; the allocator's slack, kernels' workspaces and the optimiser's "
         "temporaries are not",

@@ -11,23 +11,26 @@ from train.settings.schema import Config, CSDStage
 # Intervals: [ and ] belong to it, ( and ) do not. None, where a setting may be it, is not checked.
 RANGES = {
     **dict.fromkeys(
-        ("batch", "batches", "channels", "chunk", "code_dim", "depth", "euler_steps", "features",
-         "groups", "guidance_steps", "heads", "hidden", "image_size", "log_every", "mult", "n",
-         "num_codes", "pair_batch", "pairs", "patch_nums", "per_file", "processes", "repeats",
-         "resize",
-         "revive_every", "save_every", "steps", "thread_counts", "threads", "times", "width",
-         "fcs_times", "guidance_steps_after",
+        ("accumulate", "batch", "batches", "channels", "chunk", "code_dim", "crops", "depth",
+         "disc_levels", "disc_width", "euler_steps", "features", "groups", "guidance_steps", "heads", "hidden",
+         "image_size", "log_every", "mult", "n", "num_codes", "pair_batch", "pairs", "per_file",
+         "patch", "patch_nums", "processes", "repeats",
+         "resize", "revive_every", "save_every", "steps", "thread_counts", "threads", "times",
+         "width", "fcs_times", "guidance_steps_after",
          "z_channels"), "[1, inf)"),
     **dict.fromkeys(
-        ("align_at", "align_steps", "average", "commitment", "ema_first", "grid_every",
+        ("adversarial", "adversarial_from", "align_at", "align_steps", "average", "commitment",
+         "ema_first", "grid_every",
          "guidance_first", "head_steps", "l1", "l2", "latent_weight", "lr", "lr_final",
-         "lr_guidance", "lr_start", "pair_latent_weight", "pair_weight", "phi_convs",
-         "res_blocks", "start", "starts", "warmup", "warmup_guidance", "weight_decay"), "[0, inf)"),
+         "lr_discriminator", "lr_guidance", "lr_start", "pair_latent_weight", "pair_weight",
+         "neighbours", "perceptual", "ppl", "phi_convs", "r1",
+         "res_blocks", "start", "starts", "warmup", "warmup_guidance", "weight_decay", "workers"),
+        "[0, inf)"),
     **dict.fromkeys(("clip", "ema_warmup", "mlp_ratio", "omega_min", "pair_sharpness",
                      "sharpness"), "(0, inf)"),
     **dict.fromkeys(("beta1", "beta2", "ema", "ema_first_decay"), "[0, 1)"),
     **dict.fromkeys(("class_dropout", "pair_share"), "[0, 1]"),
-    "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
+    "quantile": "(0, 1)", "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
     "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",
 }
 MAY_BE_0 = ("warm.steps", "tune.steps")  # stages that may be left out
@@ -45,6 +48,10 @@ def check_ranges(cfg: Config) -> None:
         values = value if isinstance(value, list) else [value]
         if not all(inside(v, interval) for v in values):
             raise DD2Error(f"{key}={value} must be {_said(interval)}.")
+    for key in ("tokenizer", "classifier"):
+        if getattr(cfg, key).accumulate > 1 or getattr(cfg, key).checkpoint_blocks:
+            raise DD2Error(f"{key} is trained in one pass: leave out {key}.accumulate and "
+                           f"{key}.checkpoint_blocks.")
     e = cfg.evaluate
     cfg.sampling.override(cfg=e.cfg, temperature=e.temperature, top_k=e.top_k, top_p=e.top_p)
     for key in ("gts", "csd", "tune"):

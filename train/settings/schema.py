@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dd2core.csd import CSDOptions
 from dd2core.errors import DD2Error
-from dd2core.gts import ScoreOptions
+from dd2core.gts import GTS_TARGETS, ScoreOptions
 from dd2core.sampling import Sampling
 
 
@@ -17,7 +17,9 @@ class Stage:
     """What every training stage has."""
 
     steps: int = 1000  # optimiser steps
-    batch: int = 64  # images per step
+    batch: int = 64  # images per step, in all processes and passes together
+    accumulate: int = 1  # passes that a step's batch is divided into; their gradients are averaged
+    checkpoint_blocks: bool = False  # compute blocks again in the backward pass: less memory
     lr: float = 1e-3  # peak learning rate
     warmup: int = 50  # steps of linear warm-up
     lr_start: float = 0.0  # learning rate at which the warm-up begins
@@ -33,6 +35,28 @@ class Stage:
     grid_every: int = 0  # steps between sample grids; 0 is never
 
 
+TRANSFORMS = ("square", "var", "adm")
+DISC_NORMS = ("group", "spectral")
+
+
+@dataclass
+class Tokens:
+    """How the data's pictures become token sequences (`train.tokens`)."""
+
+    transform: str = "square"  # of pictures: square, or the public teachers' own, var and adm
+    flips: bool = False  # also the mirror image of each training picture: twice the sequences
+    crops: int = 1  # of each training picture: 1, or 10 as LlamaGen takes them, mirror images too
+    workers: int = 0  # of each process, that read pictures ahead of the tokenizer; 0: itself
+    per_file: int = 2048  # pictures in a file; each is written by one process, and kept
+
+    def __post_init__(self) -> None:
+        if self.transform not in TRANSFORMS:
+            raise DD2Error(f"tokens.transform={self.transform} is unknown: use "
+                           f"{', '.join(TRANSFORMS)}.")
+        if self.crops not in (1, 10):
+            raise DD2Error(f"tokens.crops={self.crops} must be 1 or 10.")
+
+
 @dataclass
 class TokenizerStage(Stage):
     """The VQ tokenizer: sizes (see `VQConfig` and `VARTokenizerConfig`) and training."""
@@ -45,12 +69,29 @@ class TokenizerStage(Stage):
     code_dim: int = 8  # C
     groups: int = 8  # of GroupNorm
     attention: bool = True  # at the lowest resolution
+    patch: int = 1  # pixels a side that become one position: 3 makes a 48-px picture 16x16
     patch_nums: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5, 7])  # var: p_k per scale
     phi_convs: int = 4  # var: convolutions φ of the pyramid, shared by the scales
     l1: float = 1.0  # weight of |x − x̂|
     l2: float = 1.0  # weight of (x − x̂)²
     commitment: float = 0.25  # weight of ‖z − sg c‖²
     revive_every: int = 50  # steps between re-seeding the codes unused since the last time
+    perceptual: float = 0.0  # weight of the distance in a network's features; 0: none
+    perceptual_net: str = "classifier"  # classifier: this run's, or a file of torchvision's VGG16
+    adversarial: float = 0.0  # weight of the discriminator's term; 0: none
+    adversarial_from: int = 0  # step at which the discriminator begins
+    adaptive: bool = True  # times the ratio of the terms' gradients at the decoder's last layer
+    r1: float = 0.0  # weight of the discriminator's squared gradient by originals; 0: none
+    lr_discriminator: float | None = None  # peak learning rate; None: `lr`
+    disc_width: int = 32  # channels of the discriminator's first convolution
+    disc_levels: int = 2  # its halvings: 2 see patches of 34 pixels, 3 of 70
+    disc_norm: str = "group"  # group or spectral
+    init: str | None = None  # file of tokenizer weights to begin from; None: random ones
+
+    def __post_init__(self) -> None:
+        if self.disc_norm not in DISC_NORMS:
+            raise DD2Error(f"tokenizer.disc_norm={self.disc_norm} is unknown: use "
+                           f"{' or '.join(DISC_NORMS)}.")
 
 
 @dataclass
@@ -89,12 +130,15 @@ class GTSStage(Stage, ScoreOptions):
     t_max: float = 0.99  # largest time
     head_steps: int = 0  # steps at the start that train the head alone
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
+    target: str = "score"  # the teacher's score; or sample: the ordinary diffusion loss
     data: str = "data"  # what gts and the stages after it learn from: data, or samples (`Samples`)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.data not in GTS_DATA:
             raise DD2Error(f"gts.data={self.data} is unknown: use {' or '.join(GTS_DATA)}.")
+        if self.target not in GTS_TARGETS:
+            raise DD2Error(f"gts.target={self.target} is unknown: use {' or '.join(GTS_TARGETS)}.")
 
 
 @dataclass
@@ -122,6 +166,8 @@ class CSDStage(Stage, CSDOptions):
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
     average: list[int] | None = None  # first, last step of snapshots to average; None: running one
     start: str = "gts"  # gts: G and ψ from gts; warm: G from warm, ψ from gts; csd: both from csd
+    generator_from_teacher: bool = False  # G starts as the teacher with a fresh head, not by GTS
+    guidance_from_teacher: bool = False  # so does ψ
     guidance_first: int = 0  # steps at the start in which G stands still and ψ catches up
     warmup_guidance: int | None = None  # warm-up in steps of ψ, in place of `warmup`; None: that
     align_at: int | None = None  # step at which the average goes into G (alignment); None: never
@@ -153,8 +199,10 @@ class DD1Stage(Stage):
 
 @dataclass
 class ClassifierStage(Stage):
-    """The feature extractor of the evaluation (method §9)."""
+    """The feature extractors of the evaluation (method §9)."""
 
+    name: str = "classifier"  # which of the two this run is: classifier or judge
+    arch: str = "plain"  # of its body: plain or residual
     width: int = 32  # channels of the first convolution
     features: int = 128  # penultimate features
 
@@ -164,7 +212,7 @@ class Evaluate:
     """Evaluation (method §9)."""
 
     features: str = "classifier"  # classifier: train.classifier's; inception: FID and IS
-    sampler: str = "one_step"  # teacher, one_step, refine, parallel, tokenizer, train_set
+    sampler: str = "one_step"  # see `train.evaluate.SAMPLERS`
     n: int = 10_000  # images; fewer is called an estimate
     batch: int = 256  # images per pass
     cfg: float | None = None  # teacher's guidance; None is the model's
@@ -172,17 +220,30 @@ class Evaluate:
     top_k: int | None = None  # teacher's; 0 is all codes; None is the model's
     top_p: float | None = None  # teacher's; 1 is all codes; None is the model's
     start: int = 0  # refine: first step that the teacher re-samples
+    euler_steps: int = 10  # euler: steps of the ODE per token
+    split: str = "test"  # compared with: test; or validation, training images to choose by
+    ppl: int = 0  # pairs of places for the perceptual path length; 0: it is not measured
+    neighbours: int = 0  # samples whose nearest training images are looked for; 0: none
+    quantile: float = 0.05  # neighbours: of real held-out images, nearer than that counts as near
     seed: int = 0  # of the samples
     tag: str | None = None  # name of the result files; None is the sampler's
     method: str | None = None  # what it is in tables (dd1, …); None is the sampler
     note: str | None = None  # what tells it from others there; None: by guidance, start or tag
     table: str | None = None  # quality, guidance, refine, tried; None: by sampler and weights
     weights: str | None = None  # generator weights (.safetensors); None is the model folder's
+    results: str | None = None  # folder of the result files; None is evaluate/ of the run
     model: str | None = None  # model folder; None is runs/NAME if it is complete, else assets/NAME
     reference: str | None = None  # inception: folder of pictures, or .npz; None is refused
     inception: str | None = None  # inception: file of its weights; None: torch-fidelity's download
     resize: int | None = None  # inception: pixels a side that are measured; None is image_size
     save_npz: bool = False  # inception: keep the samples as .npz (arr_0), not as .npy
+
+
+@dataclass
+class Report:
+    """What `train.report` writes."""
+
+    page: bool = False  # docs/results.md alone: README and assets stay as they are
 
 
 @dataclass
@@ -225,6 +286,7 @@ class Config:
     tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
     teacher: TeacherStage = field(default_factory=TeacherStage)
     head: HeadConfig = field(default_factory=HeadConfig)
+    tokens: Tokens = field(default_factory=Tokens)
     samples: Samples = field(default_factory=Samples)
     gts: GTSStage = field(default_factory=GTSStage)
     csd: CSDStage = field(default_factory=CSDStage)
@@ -234,6 +296,7 @@ class Config:
     classifier: ClassifierStage = field(default_factory=ClassifierStage)
     evaluate: Evaluate = field(default_factory=Evaluate)
     benchmark: Benchmark = field(default_factory=Benchmark)
+    report: Report = field(default_factory=Report)
     sampling: Sampling = field(default_factory=lambda: Sampling(cfg=1.5))  # of the teacher
 
 

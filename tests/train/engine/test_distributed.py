@@ -12,6 +12,7 @@ from tests.support.train_helpers import GREY, cli, log_steps
 from train.all import launcher
 from train.engine import distributed
 from train.settings.cli import ROOT
+from train.settings.schema import Stage
 
 WORKER = """
 import pathlib
@@ -19,11 +20,11 @@ import sys
 
 import torch
 from train.engine import distributed as d
+from train.settings.schema import Stage
 d.start(torch.device("cpu"))
 r = d.rank()
 assert d.world() == 2 and d.is_main() == (r == 0)
-part = d.share(torch.arange(6))
-assert part.tolist() == [r, r + 2, r + 4]
+assert d.own_part().take(torch.arange(6)).tolist() == [r, r + 2, r + 4]
 m = torch.nn.Linear(2, 2)
 m.weight.grad = torch.full((2, 2), float(r))
 m.bias.grad = torch.tensor([1.0 + 2 * r, 10.0])
@@ -31,7 +32,9 @@ d.average_gradients(m)
 assert (m.weight.grad == 0.5).all() and m.bias.grad.tolist() == [2.0, 10.0]
 assert d.average({"a": float(r), "b": 3.0}, torch.device("cpu")) == {"a": 0.5, "b": 3.0}
 assert d.gather({r: "x" * (r + 1)}) == {0: "x", 1: "xx"}
-for refused in (lambda: d.share(torch.arange(5)), lambda: d.single_process("tokenizer")):
+for refused in (lambda: d.check_batch("gts", Stage(batch=5)),
+                lambda: d.check_batch("gts", Stage(batch=6, accumulate=2)),
+                lambda: d.single_process("tokenizer")):
     try:
         refused()
     except d.DD2Error:
@@ -65,7 +68,7 @@ def test_a_stage_trains_in_two_processes_and_one_of_them_writes(tmp_path):
 
 def test_alone_nothing_is_divided():
     assert distributed.world() == 1 and distributed.is_main()
-    assert distributed.share(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    assert distributed.own_part().take(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
     distributed.single_process("tokenizer")
 
 
@@ -77,7 +80,24 @@ def test_train_all_gives_processes_to_the_stages_that_can_use_them(stage, proces
     assert not parallel or "OMP_NUM_THREADS" in environment
 
 
-def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+@pytest.mark.parametrize("batch, passes", [(5, 1), (12, 8), (2, 2)])
+def test_a_batch_that_does_not_divide_into_processes_and_passes_is_refused(
+        batch, passes, monkeypatch):
     monkeypatch.setattr(distributed, "world", lambda: 2)
-    with pytest.raises(DD2Error, match="batch=5 does not divide"):
-        distributed.share(torch.arange(5))
+    distributed.check_batch("gts", Stage(batch=2 * passes * batch, accumulate=passes))
+    with pytest.raises(DD2Error, match=f"^gts.batch={batch} does not divide into 2 processes × "
+                                       f"gts.accumulate={passes} passes: change one.$"):
+        distributed.check_batch("gts", Stage(batch=batch, accumulate=passes))
+
+
+def test_it_is_refused_before_anything_is_written(tmp_path):
+    assert cli("tokenizer", *GREY, f"out={tmp_path}") is None
+    stopped = cli("teacher", *GREY, f"out={tmp_path}", "teacher.accumulate=3")
+    assert stopped.startswith("error: teacher.batch=8 does not divide into 1 processes")
+    assert not (tmp_path / "teacher").exists()
+
+
+@pytest.mark.parametrize("word", ["accumulate=2", "checkpoint_blocks=true"])
+def test_stages_in_one_pass_refuse_what_they_would_not_do(word, tmp_path):
+    stopped = cli("tokenizer", *GREY, f"out={tmp_path}", f"tokenizer.{word}")
+    assert "error: tokenizer is trained in one pass" in stopped and not list(tmp_path.iterdir())

@@ -52,15 +52,19 @@ def test_the_optimiser_has_the_betas_and_the_decay_of_its_stage():
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.2, 0.0]
 
 
-def test_processes_draw_different_numbers_in_the_same_step(monkeypatch):
+def test_processes_draw_the_same_numbers_and_take_their_own(monkeypatch):
     class Job:
         networks = {"model": torch.nn.Linear(1, 1)}  # noqa: RUF012
 
         def step(self, i):
-            return {"x": torch.rand(()).item()}
+            drawn = torch.rand(4)
+            own = distributed.own_part().take(drawn)
+            return {"whole": drawn.sum().item(), "own": own[0].item()}
 
-    drawn = []
+    found = []
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    monkeypatch.setattr(distributed, "average", lambda metrics, device: metrics)
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        drawn.append(loop.seeded_step(config(), Job(), 4, "csd")["x"])
-    assert drawn[0] != drawn[1]
+        found.append(loop.seeded_step(config(), Job(), 4, "csd"))
+    assert found[0]["whole"] == found[1]["whole"] and found[0]["own"] != found[1]["own"]
