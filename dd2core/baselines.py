@@ -1,4 +1,5 @@
-"""The baselines DD2 is measured against (method §6): parallel sampling and DD1's pairs and loss."""
+"""The baselines DD2 is measured against (method §6): parallel sampling, DD1's pairs and loss, and
+the score network as an AR diffusion model."""
 
 import torch
 import torch.nn.functional as F
@@ -7,6 +8,8 @@ from torch import Tensor
 from dd2core.families.codebook import CodebookTeacher, Index
 from dd2core.sampling import Sampling, invert_cdf
 from dd2core.score import posterior_mean
+from dd2core.score_model import ConditionalScoreModel
+from dd2core.teacher import span_index
 from dd2core.tools.numerics import full_precision, nearest_code
 
 T_END = 0.03  # DD1 integrates the ODE from t = 1 to here
@@ -65,6 +68,38 @@ def dd1_pairs(
     noise = torch.zeros(eps.shape[:2])  # not used: `choose` decides
     for tokens, _ in teacher.steps(labels, **sampling.keywords(), noise=noise, choose=choose):
         pass
+    return tokens
+
+
+@torch.no_grad()
+def euler_sample(
+    teacher: CodebookTeacher, model: ConditionalScoreModel, labels: Tensor, eps: Tensor,
+    euler_steps: int = 10,
+) -> Tensor:
+    """AR sampling of a score model: step by step of the teacher's order, each token carried from
+    noise by dx/dt = (x − D_ψ)/t from t = 1 to 0, then the nearest code (paper Tab. 7).
+
+    The backbone runs over the whole prefix at every step; there is no cache.
+
+    Args:
+        teacher (CodebookTeacher): gives order and codes.
+        model (ConditionalScoreModel): ψ, after GTS.
+        labels (Tensor): (B,) int64.
+        eps (Tensor): x at t = 1, (B, L, C).
+        euler_steps (int): Euler steps per token.
+
+    Returns:
+        Tensor: tokens (B, L).
+    """
+    tokens = torch.zeros(eps.shape[:2], dtype=torch.int64, device=eps.device)
+    times = torch.linspace(1, 0, euler_steps + 1, device=eps.device, dtype=eps.dtype)
+    for span in teacher.spans:
+        where = span_index(span)
+        h, x = model.features(tokens, labels)[:, where], eps[:, where]  # (B, n, D), (B, n, C)
+        for t, t_next in zip(times[:-1], times[1:], strict=True):
+            d = model.denoise(x, t.expand_as(x[..., :1]), h)
+            x = x + (t_next - t) * (x - d) / t
+        tokens[:, where] = teacher.quantise(x)
     return tokens
 
 

@@ -1,6 +1,8 @@
-"""Train the feature extractor: `python -m train.classifier preset=fashion-llamagen`.
+"""Train a feature extractor: `python -m train.classifier preset=fashion-llamagen`.
 
-It only measures: nothing that is trained for sampling ever sees it.
+It only measures: nothing that is trained for sampling ever sees it. With `classifier.name=judge
+classifier.arch=residual seed=1` it is the second one, `runs/NAME/judge`, which `train.export` puts
+beside the first and `train.evaluate` measures with as well.
 """
 
 from pathlib import Path
@@ -10,17 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dd2core.ema import EMA
+from dd2core.errors import DD2Error
 from dd2core.store.files import write_json, write_tensors
-from dd2core.store.names import CLASSIFIER, RESULT, weights
+from dd2core.store.names import CLASSIFIER, JUDGE, RESULT, weights
 from dd2core.tools.images import to_float
 from train.data.batches import batch_indices
 from train.data.fashion import Data
 from train.data.labels import load_data
 from train.engine import loop, optim
 from train.engine.distributed import single_process
-from train.measure.classifier import Classifier
+from train.measure.classifier import Classifier, sizes_of
 from train.settings.cli import main
 from train.settings.schema import Config
+
+EXTRACTORS = (CLASSIFIER, JUDGE)
 
 
 class ClassifierJob:
@@ -29,7 +34,7 @@ class ClassifierJob:
     def __init__(self, cfg: Config, data: Data, device: torch.device):
         self.cfg, self.opts, self.data, self.device = cfg, cfg.classifier, data, device
         o = self.opts
-        model = Classifier(cfg.channels, o.width, o.features, len(data.class_names))
+        model = Classifier(**sizes_of(cfg, len(data.class_names)))
         self.model = model.to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, o.ema)
         self.networks = {"model": self.model, "ema": self.ema}
@@ -55,9 +60,9 @@ class ClassifierJob:
         """Measure and write the average of the classifier."""
         best, images = self.ema.module.eval(), self.data.test_images
         score = accuracy(best, images, self.data.test_labels, self.device)
-        write_tensors(folder / weights(CLASSIFIER), best.state_dict(), torch.float16)
+        write_tensors(folder / weights(self.opts.name), best.state_dict(), torch.float16)
         write_json(folder / RESULT, {"test_accuracy": score, "n": len(images)})
-        print(f"classifier: accuracy {score:.4f}, N = {len(images)} test images")
+        print(f"{self.opts.name}: accuracy {score:.4f}, N = {len(images)} test images")
 
 
 @torch.no_grad()
@@ -71,10 +76,13 @@ def accuracy(model: Classifier, images: Tensor, labels: Tensor, device: torch.de
 
 
 def run(cfg: Config) -> None:
-    """Train, then write `classifier.safetensors` and its accuracy on the held-out images."""
+    """Train, then write `NAME.safetensors` and its accuracy on the held-out images."""
+    if cfg.classifier.name not in EXTRACTORS:
+        raise DD2Error(f"classifier.name={cfg.classifier.name} is unknown: use "
+                       f"{' or '.join(EXTRACTORS)}.")
     device, data = loop.setup(cfg), load_data(cfg)
     single_process("classifier")
-    loop.run_stage(cfg, "classifier", ClassifierJob(cfg, data, device))
+    loop.run_stage(cfg, "classifier", ClassifierJob(cfg, data, device), name=cfg.classifier.name)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,13 @@
 
 Prints FD, precision, recall, class accuracy, the teacher's NLL of the tokens, their entropy and the
 seconds, with N, the extractor and the teacher's settings; writes them as JSON and a sample grid as
-PNG into the run folder. Samplers: teacher, one_step, refine, parallel; the floors: tokenizer
-(reconstructions of the test set) and train_set.
+PNG into the run folder. Where the model folder has a second extractor (`judge.safetensors`), the
+same images are measured by both. Samplers: teacher, one_step, refine, parallel, skip_last, euler;
+the floors: tokenizer (reconstructions of the held-out images) and train_set.
+
+`split=validation` compares with training images that are set apart: choose by these, report by the
+test set. `ppl=N` adds the perceptual path length, `neighbours=N` the nearest training images with a
+sheet of them. `results=docs/results/NAME tag=ROW` writes a row of docs/results.md (`train.report`).
 
 `features=inception reference=FOLDER` measures FID, Inception Score, precision and recall in place
 of FD and accuracy, on samples that are kept on disk and may be painted by several processes
@@ -15,6 +20,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,7 +30,7 @@ from dd2core.errors import DD2Error
 from dd2core.gts import ScoreOptions
 from dd2core.pipeline import Pipeline, check_seed, load_pipeline
 from dd2core.results.record import to_json
-from dd2core.results.schema import TABLES, Measurement
+from dd2core.results.schema import SPLITS, TABLES, Measurement
 from dd2core.results.training import read_log
 from dd2core.store.files import (
     check_manifest,
@@ -46,7 +52,7 @@ from dd2core.store.names import (
     step_of,
     weights,
 )
-from dd2core.tools.images import grid_image, png, to_float
+from dd2core.tools.images import grid_image, png
 from train.data.batches import evenly
 from train.data.enough import FEWEST as FEWEST_HELD
 from train.data.fashion import Data
@@ -56,9 +62,11 @@ from train.engine import distributed, loop
 from train.engine.paths import run_folder
 from train.measure import inception
 from train.measure.agreement import agreement, posterior_floor
-from train.measure.classifier import Classifier, find_classifier
-from train.measure.frechet import fidelity
 from train.measure.naming import names_of
+from train.measure.quality import neighbours
+from train.measure.quality.extractors import Extractors, load_extractors, numbers_of
+from train.measure.quality.path_length import path_length
+from train.measure.quality.split import choose, reference_name
 from train.measure.reference import open_reference
 from train.measure.sample import add_cost, batch_seed, reconstruct, sample_batch, sampling_of
 from train.measure.stream import FEW, FEWEST, stream, to_npz
@@ -66,7 +74,8 @@ from train.settings.cli import ROOT, main
 from train.settings.schema import Config, Evaluate
 from train.settings.stages import distilled
 
-SAMPLERS = ("teacher", "one_step", "refine", "parallel", "tokenizer", "train_set")
+SAMPLERS = ("teacher", "one_step", "refine", "parallel", "skip_last", "euler", "tokenizer",
+            "train_set")
 FEATURES = ("classifier", "inception")
 GENERATOR = weights("generator")
 SHEET = 100  # images of the sample grid
@@ -78,18 +87,6 @@ def model_folder(cfg: Config) -> Path:
         return Path(cfg.evaluate.model)
     own = run_folder(cfg) / MODEL
     return own if (own / CONFIG).is_file() else ROOT / "assets" / cfg.name
-
-
-def load_classifier(folder: Path, device: torch.device) -> Classifier:
-    """The feature extractor of a model folder.
-
-    Raises:
-        DD2Error: it has none, or a damaged one.
-    """
-    known = find_classifier(folder)
-    if known is None:
-        raise DD2Error(f"{folder} has no classifier: run the stage classifier, then export.")
-    return known[0].to(device)
 
 
 def load_weights(pipe: Pipeline, path: Path) -> None:
@@ -182,24 +179,28 @@ def _same(a: Path, b: Path) -> bool:
 
 
 @torch.no_grad()
-def measure(cfg: Config, pipe: Pipeline, classifier: Classifier, data: Data
-            ) -> tuple[Measurement, Tensor]:
-    """All numbers of one sampler, and some of its images."""
+def measure(cfg: Config, pipe: Pipeline, extractors: Extractors, data: Data
+            ) -> tuple[Measurement, Tensor, np.ndarray | None]:
+    """All numbers of one sampler against the held-out images of `data`, some of its images, and
+    the sheet of nearest training images if it was asked for."""
     o = cfg.evaluate
     images, labels, few, tokens, cost = sample(pipe, cfg, data)
-    f = fidelity(images, data.test_images, classifier)
-    device = pipe.device
-    right = sum((classifier(to_float(x.to(device))).argmax(-1).cpu() == y).sum().item()
-                for x, y in zip(images.split(256), labels.split(256), strict=True))
-    numbers = {**dataclasses.asdict(f), "accuracy": right / len(images)}
+    numbers, nearest = numbers_of(images, labels, data, extractors), None
+    if o.ppl:
+        pairs = data.test_labels[evenly(data.test_labels, o.ppl)]
+        numbers["path_length"] = path_length(pipe, extractors, pairs, o.seed, o.batch)
+    if o.neighbours:
+        some = images[evenly(labels, min(o.neighbours, len(images)))]
+        found = neighbours.search(some, data, extractors.classifier, o.quantile)
+        numbers["neighbours"] = found.numbers
+        nearest = neighbours.sheet(some, data, found.found)
     result = _result(cfg, pipe, len(images), 10_000, numbers, tokens, labels[few], cost, {
-        "reference": f"{len(data.test_images)} test images",
-        "extractor": "penultimate features of classifier.safetensors"})
+        "reference": reference_name(data, o.split), "split": o.split})
     if o.sampler == "teacher":
         options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max, sampling_of(pipe, o))
         floor = posterior_floor(pipe.teacher, tokens, labels[few], options)
         result = dataclasses.replace(result, fcs_floor=floor)
-    return result, images[evenly(labels, min(len(labels), SHEET))]
+    return result, images[evenly(labels, min(len(labels), SHEET))], nearest
 
 
 def _result(cfg: Config, pipe: Pipeline, n: int, enough: int, numbers: dict, tokens: Tensor,
@@ -258,7 +259,14 @@ def _check(o: Evaluate) -> None:
         raise DD2Error(f"table={o.table} is unknown: use one of {', '.join(TABLES)}.")
     if o.features not in FEATURES:
         raise DD2Error(f"features={o.features} is unknown: use one of {', '.join(FEATURES)}.")
+    if o.split not in SPLITS:
+        raise DD2Error(f"split={o.split} is unknown: use {' or '.join(SPLITS)}.")
+    if o.ppl and o.sampler != "one_step":
+        raise DD2Error("ppl= measures the one-step generator: add sampler=one_step.")
     if o.features == "inception":
+        if o.ppl or o.neighbours or o.split != "test":
+            raise DD2Error("ppl=, neighbours= and split= need features=classifier: leave them out, "
+                           "or name another reference=.")
         if o.sampler == "train_set":
             raise DD2Error("sampler=train_set needs features=classifier: Inception's reference is "
                            "that floor.")
@@ -267,7 +275,8 @@ def _check(o: Evaluate) -> None:
 
 
 def run(cfg: Config) -> None:
-    """Evaluate one sampler; write `evaluate/TAG.json` and `evaluate/TAG.png`."""
+    """Evaluate one sampler; write `evaluate/TAG.json` and `evaluate/TAG.png`, or the JSON alone
+    into `results=`."""
     o = cfg.evaluate
     _check(o)
     device, folder = loop.setup(cfg), model_folder(cfg)
@@ -279,7 +288,7 @@ def run(cfg: Config) -> None:
             raise DD2Error(f"{folder} has no generator to load weights={o.weights} into: export "
                            "one first.")
         load_weights(pipe, Path(o.weights))
-    out, tag = run_folder(cfg) / EVALUATE, o.tag or o.sampler
+    out, tag = Path(o.results or run_folder(cfg) / EVALUATE), o.tag or o.sampler
     if cfg.dry_run:
         print(f"evaluate: {o.n} samples of {o.sampler} from {folder}; dry run, nothing written")
         return
@@ -287,16 +296,24 @@ def run(cfg: Config) -> None:
         measured = measure_inception(cfg, pipe, out / f"{tag}-images.npy")
         if measured is None:
             return
-        result, images = measured
+        (result, images), nearest = measured, None
         sheet = {"columns": int(len(images) ** 0.5), "zoom": 1}
     else:
-        result, images = measure(cfg, pipe, load_classifier(folder, device),
-                                 load_data(cfg, test_only=o.sampler != "train_set"))
+        result, images, nearest = measure(cfg, pipe, load_extractors(folder, device), _data(o, cfg))
         sheet = {"columns": 10, "zoom": 2}
     write_json(out / f"{tag}.json", to_json(result))
-    grid = grid_image(images.permute(0, 2, 3, 1).numpy(), **sheet)
-    write_atomic(out / f"{tag}.png", png(Image.fromarray(grid)))
+    if nearest is not None:
+        write_atomic(out / f"{tag}-neighbours.png", png(Image.fromarray(nearest)))
+    if not o.results:
+        grid = grid_image(images.permute(0, 2, 3, 1).numpy(), **sheet)
+        write_atomic(out / f"{tag}.png", png(Image.fromarray(grid)))
     print(_line(result))
+
+
+def _data(o: Evaluate, cfg: Config) -> Data:
+    """What `split` compares with, and the training images where they are looked at."""
+    few = o.sampler != "train_set" and not o.neighbours and o.split == "test"
+    return choose(load_data(cfg, test_only=few), o.split)
 
 
 def _line(m: Measurement) -> str:
@@ -310,6 +327,14 @@ def _line(m: Measurement) -> str:
     else:
         text = (f"FD {m.fd:.3f} ({m.fd_percent:.2f}% of the total variance; {estimate}N = {m.n}), "
                 f"precision {m.precision:.3f}, recall {m.recall:.3f}, accuracy {m.accuracy:.3f}")
+    if m.judge is not None:
+        text += (f"; judge: FD {m.judge.fd:.3f}, precision {m.judge.precision:.3f}, recall "
+                 f"{m.judge.recall:.3f}, accuracy {m.judge.accuracy:.3f}")
+    if m.path_length is not None:
+        text += f"; path length {m.path_length.filtered:.0f} (N = {m.path_length.n})"
+    if m.neighbours is not None:
+        text += (f"; {m.neighbours.share:.3f} of {m.neighbours.n} nearer to a training image than "
+                 f"the quantile {m.neighbours.quantile:g} of held-out ones")
     return (f"{m.sampler}: {text}, teacher's NLL {m.teacher_nll:.2f}, entropy "
             f"{m.token_entropy:.2f}, passes {m.passes}; settings {m.teacher_settings.keywords()}")
 

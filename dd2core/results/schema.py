@@ -19,8 +19,87 @@ METHODS = {  # in the order of the tables
     "teacher": "AR teacher", "one_step": "**DD2, one step**", "dd2_short": "DD2 early",
     "refine": "one step, then the teacher", "dd1": "DD1, one step",
     "parallel": "parallel sampling, no distillation",
+    "skip_last": "AR teacher without its last two steps",
+    "euler": "AR diffusion, Euler steps for each token",
     "tokenizer": "floor: tokenizer's reconstructions", "train_set": "floor: training images",
 }
+
+
+SPLITS = ("test", "validation")  # what samples are compared with: see `Measurement.split`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The same images in another extractor's features; fields as in `Measurement`."""
+
+    fd: float
+    fd_percent: float
+    precision: float
+    recall: float
+    accuracy: float
+    extractor: str
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "precision", "recall", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathLength:
+    """Perceptual path length: d²/ε² of images at two near places of a spherical way between two
+    latents, label held, d the Euclidean distance of features.
+
+    Attributes:
+        n: pairs of places.
+        epsilon: ε, their distance, as a share of the way.
+        filtered: mean of those between the first and the last percentile, as StyleGAN takes it.
+        all: mean of all.
+        judge_filtered, judge_all: the same in the second extractor's features; None without one.
+        changed: share of the pairs with any token different.
+    """
+
+    n: int
+    epsilon: float
+    filtered: float
+    all: float
+    judge_filtered: float | None = None
+    judge_all: float | None = None
+    changed: float
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "changed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """How near samples come to training images, beside how near held-out images do; Euclidean
+    distances of the first extractor's features, to the nearest training image.
+
+    Attributes:
+        n, held, train: how many samples, held-out images and training images.
+        quantile: of the held-out distances, below which a sample counts as near.
+        threshold: that distance.
+        share: of the samples nearer than it; about `quantile` if samples are as real images are.
+        median, held_median: of the distances of samples and of held-out images.
+    """
+
+    n: int
+    held: int
+    train: int
+    quantile: float
+    threshold: float
+    share: float
+    median: float
+    held_median: float
+
+    def __post_init__(self) -> None:
+        _check_shares(self, "quantile", "share")
+
+
+def _check_shares(record: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name}={value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +118,10 @@ class Measurement:
         accuracy: of the classifier on the images, in [0, 1]; None if measured by Inception.
         inception_score, inception_score_std: None if measured by the classifier.
         teacher_nll, token_entropy: nats per token.
+        judge: by a second extractor, where the model folder has one.
+        split: `test`, or `validation`: images of the training set that are set apart to choose by,
+            though teacher and extractors were trained on them.
+        path_length, neighbours: where they were asked for.
         fcs_floor: of the FCS loss, taken with the teacher's own samples.
         passes: network forward passes of one batch; seconds, decode_seconds: of all batches.
         start: refine: the first step that the teacher re-sampled.
@@ -66,6 +149,10 @@ class Measurement:
     precision: float | None
     recall: float | None
     accuracy: float | None = None
+    judge: Verdict | None = None
+    split: str = "test"
+    path_length: PathLength | None = None
+    neighbours: Neighbours | None = None
     teacher_nll: float
     token_entropy: float
     fcs_floor: float | None = None
@@ -89,10 +176,9 @@ class Measurement:
             raise ValueError(f"start={self.start} of {self.sampler}")
         if self.n < 1 or self.passes < 0:
             raise ValueError(f"n={self.n}, passes={self.passes}")
-        for name in ("precision", "recall", "accuracy"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name}={value}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split={self.split}")
+        _check_shares(self, "precision", "recall", "accuracy")
 
     @property
     def title(self) -> str:

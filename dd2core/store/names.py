@@ -12,6 +12,9 @@ PARTS = ("tokenizer", "teacher", "generator", "guidance")  # its networks, `weig
 NEEDED_PARTS = ("tokenizer", "teacher")
 CLASSIFIER = "classifier"  # the feature extractor: `weights(CLASSIFIER)`
 REFERENCE = "reference.npz"  # statistics of the held-out images' features
+JUDGE = "judge"  # a second extractor that nothing was chosen by: `weights(JUDGE)`
+JUDGE_SETTINGS = "judge.json"  # its sizes, and how it was trained
+JUDGE_REFERENCE = "judge-reference.npz"  # as REFERENCE, of its features
 RESULTS = "results"  # folder of what was measured
 LOGS = "logs"  # folder of what training said
 

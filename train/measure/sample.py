@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor
 
-from dd2core.baselines import parallel_sample
+from dd2core.baselines import euler_sample, parallel_sample
+from dd2core.errors import DD2Error
 from dd2core.noise import stream_seed, uniforms
 from dd2core.pipeline import Pipeline
 from dd2core.sampling import Sampling
-from dd2core.tools.images import to_uint8
+from dd2core.tools.images import to_float, to_uint8
 from train.settings.schema import Config, Evaluate
 
+SKIPPED = 2  # steps that `skip_last` leaves out, as the paper does
 Batch = tuple[Tensor, Tensor, dict]  # images, tokens, cost: as `sample_batch` returns them
 
 
@@ -25,7 +27,7 @@ def batch_seed(seed: int, i: int) -> int:
 
 
 def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batch:
-    """One batch of the sampler teacher, one_step, refine or parallel.
+    """One batch of the sampler teacher, one_step, refine, parallel, skip_last or euler.
 
     Args:
         pipe (Pipeline): the networks.
@@ -36,7 +38,7 @@ def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batc
     Returns:
         Tensor: images, uint8 (B, channels, H, W).
         Tensor: tokens (B, L) on the CPU.
-        dict: passes; for all but `parallel` also seconds and decode_seconds.
+        dict: passes; for teacher, one_step and refine also seconds and decode_seconds.
 
     Raises:
         DD2Error: a setting out of its range, or a model without a generator.
@@ -47,6 +49,10 @@ def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batc
         u = uniforms(len(labels), t.num_tokens, seed)
         tokens = parallel_sample(t, labels.to(t.device), u, sampling).cpu()
         return to_uint8(decode(t, tokens)), tokens, {"passes": 1}
+    if o.sampler == "euler":
+        return _euler(pipe, o, labels, seed)
+    if o.sampler == "skip_last":
+        return _skip_last(pipe, labels, sampling, seed)
     if o.sampler == "teacher":
         s = pipe.sample_teacher(labels, seed, **sampling.keywords())
     elif o.sampler == "refine":
@@ -55,6 +61,33 @@ def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batc
         s = pipe.sample_one_step(labels, seed)
     cost = {"seconds": s.seconds, "decode_seconds": s.decode_seconds, "passes": s.passes}
     return torch.from_numpy(s.images).permute(0, 3, 1, 2), s.tokens.cpu(), cost
+
+
+def _euler(pipe: Pipeline, o: Evaluate, labels: Tensor, seed: int) -> Batch:
+    """AR diffusion by the network of GTS in `weights=` (paper Tab. 7), else by the model's ψ."""
+    network = pipe.generator if o.weights else pipe.guidance
+    if network is None:
+        raise DD2Error("sampler=euler samples a score network, and this model has none: give "
+                       "weights=RUN/gts/generator.safetensors.")
+    tokens = euler_sample(pipe.teacher, network, labels.to(pipe.device),
+                          pipe.latents(len(labels), seed), o.euler_steps).cpu()
+    return to_uint8(decode(pipe.teacher, tokens)), tokens, {"passes": pipe.teacher.num_steps}
+
+
+@torch.no_grad()
+def _skip_last(pipe: Pipeline, labels: Tensor, sampling: Sampling, seed: int) -> Batch:
+    """The teacher stopped two steps before its end; the tokens are those of what is to be seen."""
+    t = pipe.teacher
+    done = t.num_steps - SKIPPED
+    if done < 1:
+        raise DD2Error(f"sampler=skip_last leaves {SKIPPED} steps out, and this teacher has "
+                       f"{t.num_steps}: use sampler=teacher.")
+    u = uniforms(len(labels), t.num_tokens, seed)
+    walk = t.steps(labels.to(t.device), **sampling.keywords(), noise=u)
+    for _ in range(done):
+        tokens, _ = next(walk)
+    images = to_uint8(t.preview(tokens, done - 1).cpu())
+    return images, t.encode(to_float(images).to(t.device)).cpu(), {"passes": done}
 
 
 def reconstruct(teacher, tokens: Tensor) -> Batch:
