@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from dd2core.errors import DD2Error
 from dd2core.store import names
@@ -33,7 +34,7 @@ from train.engine import base, loop
 from train.engine.assemble import load_score_model, load_teacher
 from train.engine.origin import check_made_of_present
 from train.engine.paths import run_folder
-from train.measure.classifier import Classifier
+from train.measure.classifier import Classifier, find_judge, sizes_of
 from train.publish.card import write_card
 from train.settings.cli import main
 from train.settings.schema import Config
@@ -78,8 +79,7 @@ def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
     """Store the run's feature extractor, else the base's; its entry of config.json."""
     path = run / "classifier" / names.weights(names.CLASSIFIER)
     if path.exists():
-        sizes = {"image_channels": cfg.channels, "width": cfg.classifier.width,
-                 "features": cfg.classifier.features, "num_classes": classes}
+        sizes = sizes_of(cfg, classes)
         model = Classifier(**sizes)
         load_strict(model, read_tensors(path, sealed=True), str(path))
     else:
@@ -88,13 +88,46 @@ def _classifier(cfg: Config, run: Path, out: Path, classes: int) -> dict:
             return {}
         model, sizes = known
     write_tensors(out / names.weights(names.CLASSIFIER), model.state_dict(), torch.float16)
-    _reference(cfg, model.eval(), out / names.REFERENCE)
+    images = load_data(cfg, test_only=True).test_images
+    _reference(images, model.eval(), out / names.REFERENCE)
+    if (run / names.JUDGE / names.RESULT).exists():
+        write_judge(run / names.JUDGE, out, images)
+    elif cfg.base:
+        _copy_judge(base.folder(cfg), out, images)
     return {"classifier": sizes}
 
 
+def write_judge(stage: Path, out: Path, images: torch.Tensor) -> None:
+    """Put the second extractor of a run, its folder `stage`, into the model folder `out`; the
+    caller writes the manifest.
+
+    Args:
+        stage (Path): what `train.classifier classifier.name=judge` has written.
+        out (Path): the model folder.
+        images (Tensor): held-out, uint8 (N, channels, H, W), of which the reference is made.
+    """
+    weights = read_tensors(stage / names.weights(names.JUDGE), sealed=True)
+    trained = OmegaConf.load(stage / names.SETTINGS)
+    sizes = sizes_of(trained, len(weights["classes.bias"]))
+    model = Classifier(**sizes)
+    load_strict(model, weights, str(stage))
+    write_tensors(out / names.weights(names.JUDGE), weights, torch.float16)
+    _reference(images, model.eval(), out / names.JUDGE_REFERENCE)
+    write_json(out / names.JUDGE_SETTINGS, {
+        "classifier": sizes, **read_json(stage / names.RESULT), "seed": trained.seed,
+        "settings": OmegaConf.to_container(trained.classifier)})
+
+
+def _copy_judge(source: Path, out: Path, images: torch.Tensor) -> None:
+    known = find_judge(source)
+    if known is not None:
+        write_tensors(out / names.weights(names.JUDGE), known[0].state_dict(), torch.float16)
+        write_json(out / names.JUDGE_SETTINGS, read_json(source / names.JUDGE_SETTINGS))
+        _reference(images, known[0], out / names.JUDGE_REFERENCE)
+
+
 @torch.no_grad()
-def _reference(cfg: Config, model: Classifier, path: Path) -> None:
-    images = load_data(cfg, test_only=True).test_images
+def _reference(images: torch.Tensor, model: Classifier, path: Path) -> None:
     x = torch.cat([model.features(to_float(a)) for a in images.split(256)]).double().numpy()
     if len(x) < FEWEST or not np.isfinite(x).all():
         raise DD2Error(f"The features of the {len(x)} held-out images make no reference: at least "

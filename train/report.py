@@ -2,9 +2,11 @@
 
 Reads `assets/NAME/results/*.json`, which `train.evaluate` and `train.benchmark` wrote, and rewrites
 the part of README.md between the preset's two marker lines. No number is typed in. Also writes the
-picture `assets/NAME/comparison.png`.
-"""
+picture `assets/NAME/comparison.png`, and docs/results.md, the paper's tables beside our numbers.
 
+`page=true` writes docs/results.md alone, from `docs/results` and `assets/*/results`: which command
+writes which of its rows is said in `train.results.rows`.
+"""
 
 from dd2core.errors import DD2Error
 from dd2core.results import tables
@@ -13,6 +15,8 @@ from dd2core.results.training import training_table
 from dd2core.store.files import write_atomic, write_manifest
 from dd2core.store.names import RESULTS
 from train.publish.comparison import comparison
+from train.results import page
+from train.results.measured import OWN
 from train.settings.cli import ROOT, main
 from train.settings.schema import Config
 
@@ -36,7 +40,12 @@ def section(results: Results) -> str:
 
 
 def run(cfg: Config) -> None:
-    """Rewrite the preset's results in README.md."""
+    """Rewrite the preset's results in README.md, and docs/results.md."""
+    if not cfg.dry_run:
+        write_atomic(page.PAGE, page.page(OWN, ROOT / "assets").encode())
+        print(f"report: wrote {page.PAGE}")
+    if cfg.report.page:
+        return
     folder, readme = ROOT / "assets" / cfg.name, ROOT / "README.md"
     results, text = load_results(folder / RESULTS), readme.read_text(encoding="utf-8")
     begin, end = (marker.format(cfg.name) for marker in MARKERS)
@@ -55,4 +64,4 @@ def run(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(run, "report")

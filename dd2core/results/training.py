@@ -1,6 +1,7 @@
 """What training took, from the logs of its stages: `logs/STAGE.jsonl`, a line now and then."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,39 @@ def training_table(logs: Path) -> str:
     Raises:
         DD2Error: a log is damaged.
     """
-    rows, total = [], 0.0
+    stages = _stages(logs)
+    rows = [[s.name, f"{s.step:,}", f"{s.images:,}", f"{s.minutes:.0f}"] for s in stages]
+    table = markdown_table(("stage", "steps", "images", "minutes"), rows)
+    return f"{table}\n| all | | | {sum(s.minutes for s in stages):.0f} |" if table else ""
+
+
+def stage_minutes(logs: Path) -> dict[str, float]:
+    """Minutes that each stage took, by name, in their order; see `training_table`."""
+    return {s.name: s.minutes for s in _stages(logs)}
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """The end of a stage's log."""
+
+    name: str
+    step: int
+    images: int
+    minutes: float
+
+
+def _stages(logs: Path) -> list[_Stage]:
+    found = []
     for path in logs_in_order(logs):
         if path.stem not in STAGES:
             continue
         last = (read_log(path) or [{}])[-1]
         try:
-            step, images, seconds = last["step"], last["images"], last["seconds"]
-            minutes = (seconds + _pair_seconds(path.with_suffix(".json"))) / 60
-            rows.append([path.stem, f"{step:,}", f"{images:,}", f"{minutes:.0f}"])
+            seconds = float(last["seconds"]) + _pair_seconds(path.with_suffix(".json"))
+            found.append(_Stage(path.stem, int(last["step"]), int(last["images"]), seconds / 60))
         except (KeyError, TypeError, ValueError):
             raise DD2Error(f"{path} is no log of a stage: copy it again.") from None
-        total += minutes
-    table = markdown_table(("stage", "steps", "images", "minutes"), rows)
-    return f"{table}\n| all | | | {total:.0f} |" if table else ""
+    return found
 
 
 def _pair_seconds(result: Path) -> float:

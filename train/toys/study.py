@@ -22,8 +22,8 @@ METHODS = ("true", "parallel", "dd1", "dd2_dmd", "dd2_sid")
 class Budget:
     """Steps and sizes of one study."""
 
-    gts: int = 120  # steps of ψ
-    distil: int = 250  # steps of DD1, and of CSD
+    gts: int = 300  # steps of ψ
+    distil: int = 500  # steps of DD1, and of CSD
     batch: int = 128  # sequences per step
     pairs: int = 4000  # of DD1, made once
     samples: int = 30_000  # whose histogram is compared with the joint
@@ -58,7 +58,7 @@ def study(joint: Tensor, seed: int, budget: Budget) -> dict[str, float]:
 
 def _new(teacher: FieldTeacher, like: ConditionalScoreModel | None = None
          ) -> ConditionalScoreModel:
-    model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim, 64, 2)
+    model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim, 32, 2)
     if like is not None:
         model.load_state_dict(like.state_dict())
     return model
@@ -82,7 +82,7 @@ def _ground_truth_score(teacher: FieldTeacher, b: Budget) -> ConditionalScoreMod
     labels, optimizer = torch.zeros(b.batch, dtype=torch.int64), _adam(psi, 3e-3, 0.9)
     for i in range(b.gts):
         tokens = teacher.sample(labels)
-        loss = gts_step_loss(psi, teacher, tokens, labels, ScoreOptions(4, 0.02, 0.99))
+        loss = gts_step_loss(psi, teacher, tokens, labels, ScoreOptions(2, 0.02, 0.99))
         _step(optimizer, loss, i / b.gts)
     return psi
 
@@ -104,8 +104,8 @@ def _dd1(teacher: FieldTeacher, psi: ConditionalScoreModel, b: Budget) -> torch.
 def _dd2(teacher: FieldTeacher, psi: ConditionalScoreModel, form: str, b: Budget
          ) -> torch.nn.Module:
     g, guidance = _new(teacher, psi), _new(teacher, psi)
-    options = CSDOptions(times=4, form=form, ema=0.98)
-    first = {g: 1e-3, guidance: 2e-3}
+    options = CSDOptions(times=2, form=form, ema=0.98)
+    first = {g: 2e-3, guidance: 4e-3}
     optimizers = {model: _adam(model, lr, 0.0) for model, lr in first.items()}
     trainer = CSDTrainer(teacher, g, guidance, optimizers[g], optimizers[guidance], options)
     labels = torch.zeros(b.batch, dtype=torch.int64)
