@@ -4,8 +4,9 @@ What is here is for programs: `/compare`, `/generate` and `/interpolate`, each a
 dict of numbers. The tabs of the page share the road and present HTML.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from app.requests import (
     refuse,
     whole,
 )
+from app.serve.clocks import UNSEEN
 from app.serve.models import Models
 from app.serve.runs import Run, Samplers, machine, speedup
 from dd2core import DD2Error
@@ -67,6 +69,8 @@ class Handlers:
         values = (class_name, count, seed, cfg, temperature, top_k, top_p)
         request = read_request(samplers.pipe, *values)
         for one, teacher in both(samplers, request):
+            if teacher is not None and teacher.done and not teacher.final:
+                continue  # the same pictures come again, with the times
             numbers = about(samplers, request) | {
                 "one_step": one.numbers(),
                 "teacher": None if teacher is None else teacher.numbers(),
@@ -152,13 +156,34 @@ class Handlers:
         return keep(present.grid(run.images)), gif, numbers | machine(pipe) | run.numbers()
 
 
-def both(samplers: Samplers, request: Request) -> Iterator[tuple[Run, Run | None]]:
-    """The one-step run at once, then again beside each state of the teacher's."""
+def both(
+    samplers: Samplers, request: Request, wanted: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[Run, Run | None]]:
+    """The one-step run at once, then again beside each state of the teacher's, and at last both
+    with the times of all readings.
+
+    Args:
+        samplers: of the model.
+        request: what to paint.
+        wanted: asked between the readings; False ends it.
+    """
     with plain_errors():
-        one = samplers.one_step(request)
+        one, teacher = samplers.one_step(request), None
         yield one, None
+        waited = one.wall_seconds
         for teacher in samplers.teacher(request):
-            yield one, teacher
+            teacher = replace(teacher, wall_seconds=waited + teacher.wall_seconds)
+            if not teacher.done:
+                yield one, teacher
+        clock = None
+        if teacher.seconds <= UNSEEN:
+            yield one, teacher  # the pictures are finished: the rest is for the clocks
+            for clock in samplers.measure(request, teacher.seconds):
+                if not wanted():
+                    return
+        if clock is not None:
+            one, teacher = one.measured(clock[0]), teacher.measured(clock[1])
+        yield one, teacher
 
 
 def about(samplers: Samplers, request: Request) -> dict[str, Any]:

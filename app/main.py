@@ -8,10 +8,13 @@ Ctrl-C and SIGTERM end it within five seconds. Gradio and torch are imported lat
 numbers from the environment as it is imported, and an early Ctrl-C should be no traceback either.
 """
 
+import contextlib
 import os
 import signal
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from app.serve.environment import check_numbers, no_proxy
@@ -27,6 +30,33 @@ def launch(page: Any, **options: Any) -> tuple:
     return serve(page, **options)
 
 
+def open_page(model: str | None = None, **options: Any) -> tuple:
+    """Serve the page from a notebook or a program, and return at once.
+
+    Args:
+        model: preset, folder or hub id; None is DD2_MODEL, or the shipped ones.
+        **options: go to `gr.Blocks.launch`, as `share=True` or `server_port=8000`.
+
+    Returns:
+        The server's app, its local address, and its public one or None.
+
+    Raises:
+        DD2Error: the model cannot be loaded, or the environment names what cannot be.
+    """
+    from dd2core import DD2Error
+
+    try:
+        check_numbers()
+        with no_proxy():
+            from app.serve.server import launch as serve
+        page, models = _load(model)
+        served = serve(page, **{"prevent_thread_lock": True, **options})
+    except SystemExit as refusal:
+        raise DD2Error(str(refusal).removeprefix("app: ")) from None
+    threading.Thread(target=_get_ready, args=(models,), daemon=True).start()
+    return served
+
+
 def main() -> None:
     """Serve the shipped models, or the one named by DD2_MODEL, until told to end."""
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -37,11 +67,12 @@ def main() -> None:
         share_arenas()
         with no_proxy():
             from app.serve.server import stop
-        page = _load()
+        page, models = _load()
         try:
             launch(page, prevent_thread_lock=True)
         except OSError as error:  # the port is taken
             raise SystemExit(f"app: {error}") from None
+        threading.Thread(target=_get_ready, args=(models,), daemon=True).start()
         while page.server.thread.is_alive():
             time.sleep(0.2)
         raise SystemExit("app: the server ended by itself: start it again.")
@@ -53,21 +84,38 @@ def main() -> None:
         _end(leaving.code)
 
 
-def _load() -> Any:
+def _get_ready(models: Any) -> None:
+    """Warm the first model up and load the others, so that nobody waits for it later."""
+    from gradio import Error
+
+    from app.tabs.compare import FIRST_COUNT
+    from dd2core import DD2Error
+
+    with contextlib.suppress(DD2Error, Error):  # whoever asks for it hears why
+        models.default.warm_up(FIRST_COUNT)
+        models.load_all()
+
+
+def _load(name: str | None = None) -> tuple[Any, Any]:
     from app import zero
     from app.page import build_page
     from app.serve.models import Models
     from dd2core import DD2Error, load_pipeline
+    from dd2core.store.folder import ASSETS
+    from dd2core.store.hub import is_hub_id
 
     device = os.environ.get("DD2_DEVICE") or "auto"
     try:
-        if name := os.environ.get("DD2_MODEL"):
+        if name := name or os.environ.get("DD2_MODEL"):
+            if is_hub_id(name) and not (Path(name).exists() or (ASSETS / name).exists()):
+                print(f"app: there is no folder {name} here: the hub is asked for it.",
+                      file=sys.stderr, flush=True)
             models = Models.of(load_pipeline(name, device=device))
         else:
             models = Models.on_disk(DEFAULT_MODEL, device)
         if zero.LENT:
             models.load_all()  # where the GPU is lent per call, weights must be there before
-        return build_page(models)
+        return build_page(models), models
     except DD2Error as error:
         raise SystemExit(f"app: {error}") from None
 

@@ -12,7 +12,7 @@ from app.serve.models import Models
 from app.tabs.compare import FIRST_COUNT, SETTINGS, CompareTab
 from app.tabs.explore import ExploreTab
 from app.tabs.inside import InsideTab
-from app.tabs.refine import RefineTab
+from app.tabs.refine import RefineTab, shows_most
 from app.tabs.results import ResultsTab
 from app.tabs.tab import ONE_AT_A_TIME, QUIET, Shared, Tab
 
@@ -76,10 +76,12 @@ def _connect(
 
     def open_view(search: Any) -> list[Any]:
         view = View(search)
-        return _fit(models, tabs, view, view.choice("model", models.names, models.names[0]), True)
+        refine = view.given.get("tab") == RefineTab.id
+        first = (shows_most(models.names) if refine else None) or models.names[0]
+        return _fit(models, tabs, view, view.choice("model", models.names, first), True)
 
     def pick_model(visitor: gr.Request, model: Any, search: Any, *_: Any) -> list[Any]:
-        front.pick(visitor, model)
+        front.pick(visitor)
         # What the visitor has chosen stays, but for the settings of the other teacher.
         return _fit(models, tabs, View(search).without(*SETTINGS), model, False)
 

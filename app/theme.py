@@ -33,4 +33,21 @@ THEME = gr.themes.Default(
 
 FOLDER = Path(__file__).parent
 CSS = (FOLDER / "page.css").read_text(encoding="utf-8")
-HEAD = f"<script>{(FOLDER / 'page.js').read_text(encoding='utf-8')}</script>"
+# The frame around the page, which page.css cannot reach (Gradio puts its own frame before every
+# selector there), and room for what comes late: without it the page would jump.
+EARLY = """<style>
+.gradio-container { max-width: 100% !important; }
+.gradio-container > .main { width: 100%; max-width: min(1120px, 100%) !important;
+  margin-inline: auto !important; box-sizing: border-box; padding: 14px 32px !important; }
+.gradio-container > .main, .main > .wrap, .wrap > .contain { min-width: 0; max-width: 100%; }
+.gradio-container > .main > .wrap.full { display: none !important; }
+.wrap:has(> .contain):not(:has(.dd2-head)) footer,
+.contain > .column:not(:has(.dd2-head)) > :not(.dd2-top) { display: none !important; }
+.dd2-top { min-height: 6rem; } #tabs { min-height: 56rem; }
+@media (max-width: 600px) {
+  .gradio-container > .main { padding: 4px 10px !important; }
+  .dd2-top { min-height: 2.5rem; }
+}
+</style>"""
+HEAD = EARLY + "".join(f"<script>{(FOLDER / name).read_text(encoding='utf-8')}</script>"
+               for name in ("page.js", "replay.js"))

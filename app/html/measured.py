@@ -69,27 +69,30 @@ def logs_of(pipe: Any) -> list[Path]:
     return logs_in_order(pipe.model.folder / "logs") if pipe.model.folder else []
 
 
-def as_html(markdown: str, caption: str) -> str:
-    """A Markdown table, and the paragraphs and code around it, as HTML."""
+def as_html(markdown: str, caption: str, best: bool = True) -> str:
+    """A Markdown table, and the paragraphs and code around it, as HTML; without `best` no row
+    stands out."""
     rows, parts = [], []
     for line in [*markdown.splitlines(), ""]:
         if line.startswith("|"):
             rows.append([cell.strip() for cell in line.strip("|").split("|")])
             continue
         if rows:
-            parts.append(_table(rows, caption))
+            parts.append(_table(rows, caption, best))
             rows = []
         if line.strip():
             parts.append(f'<p class="dd2-note">{_inline(line)}</p>')
     return "".join(parts)
 
 
-def _table(rows: list[list[str]], caption: str) -> str:
+def _table(rows: list[list[str]], caption: str, best: bool) -> str:
     head, _, *body = rows
     top = "".join(f'<th scope="col">{_inline(cell)}</th>' for cell in head)
     lines = []
     for first, *rest in body:
-        look = ' class="best"' if first.startswith("**") else ""
+        bold = first.startswith("**")
+        look = ' class="best"' if bold and best else ""
+        first = first if best else first.replace("**", "")
         cells = "".join(f"<td>{_inline(cell)}</td>" for cell in rest)
         lines.append(f'<tr{look}><th scope="row">{_inline(first)}</th>{cells}</tr>')
     return (

@@ -41,37 +41,57 @@ def tile(image: np.ndarray, text: str) -> str:
     )
 
 
-def cells(cells: list[str], across: int) -> str:
-    """Tiles in rows of `across`."""
-    return f'<div class="dd2-grid" style="--across:{across}">{"".join(cells)}</div>'
+def cells(cells: list[str], across: int, narrow: int | None = None) -> str:
+    """Tiles in rows of `across`; of `narrow` where there is little room."""
+    style = f"--across:{across};--narrow:{narrow or across}"
+    return f'<div class="dd2-grid" style="{style}">{"".join(cells)}</div>'
 
 
 EMPTY = '<div class="dd2-tile"></div>'
 
 
-def tiles(images: np.ndarray | None, names: list[str], painter: str) -> str:
-    """The images of one panel, or, before there are any, empty tiles of the same size."""
-    said = [f"{name}, painted by {painter}, image {i + 1} of {len(names)}"
-            for i, name in enumerate(names)]
+def tiles(images: np.ndarray | None, names: list[str], painter: str, veil: str = "") -> str:
+    """The images of one panel with their classes, or, before there are any, empty tiles of the
+    same size; `veil` lies over each image (`unpainted`)."""
+    count = len(names)
     if images is None:
-        return cells([EMPTY] * len(names), columns(len(names)))
-    return cells([tile(*pair) for pair in zip(images, said, strict=True)], columns(len(names)))
+        shots = [EMPTY] * count
+    else:
+        said = [f"{name}, painted by {painter}, image {i + 1} of {count}"
+                for i, name in enumerate(names)]
+        shots = [tile(*pair) for pair in zip(images, said, strict=True)]
+    figures = [
+        f'<figure class="dd2-cell"><div class="dd2-shot">{shot}{veil}</div>'
+        f'<figcaption aria-hidden="true">{html.escape(name) or "&nbsp;"}</figcaption></figure>'
+        for shot, name in zip(shots, names, strict=True)
+    ]
+    narrow = 1 if count == 1 else 2 if count <= 8 else 3 if count <= 12 else 4
+    return cells(figures, columns(count), narrow)
 
 
-def overlay(one: np.ndarray | None, teacher: np.ndarray | None, names: list[str]) -> str:
-    """Both samplers' images one on the other; a slider says how much of the upper is seen."""
-    if one is None or teacher is None:
-        return '<p class="dd2-note">There is something to lay over once both have painted.</p>'
-    below = [tile(image, f"{name}, by the teacher, below")
-             for image, name in zip(teacher, names, strict=True)]
-    above = [tile(image, f"{name}, by one step, above")
-             for image, name in zip(one, names, strict=True)]
-    stacks = [f'<div class="dd2-stack">{b}{a}</div>' for b, a in zip(below, above, strict=True)]
+def unpainted(spans: list[tuple[int, int]], step: int) -> str:
+    """What lies over a teacher's image after `step` of its steps: hatching where no token has been
+    painted, and a frame around the newest. A scale covers the whole image: there its count of
+    tokens is written instead. Empty once all are painted."""
+    if not 0 < step < len(spans):
+        return ""
+    first, stop = spans[step - 1]
+    if stop - first > 1 or any(b - a > 1 for a, b in spans):
+        side = math.isqrt(stop - first)
+        return (f'<i class="dd2-newest" style="inset:0"></i><span class="dd2-scale">'
+                f"{side}×{side}</span>")
+    side = math.isqrt(spans[-1][1])
+    if side * side != spans[-1][1]:
+        return ""
+    unit = 100 / side  # clipped and moved, never laid out anew: that would be a layout shift
+    (row, column), (y, x) = divmod(step - 1, side), divmod(step, side)
+    x, upper, lower = x * unit, y * unit, (y + 1) * unit
+    rest = (f"{x:.2f}% {upper:.2f}%,100% {upper:.2f}%,100% 100%,0 100%,0 {lower:.2f}%,"
+            f"{x:.2f}% {lower:.2f}%")
     return (
-        f'<div class="dd2-overlay" style="--cut:50%">{cells(stacks, columns(len(names)))}'
-        '<label><span>Teacher</span><input type="range" min="0" max="100" value="50" '
-        'aria-label="How much of the one-step images is seen" '
-        'oninput="dd2.cut(this)"><span>One step</span></label></div>'
+        f'<i class="dd2-hatch" style="inset:0;clip-path:polygon({rest})"></i>'
+        f'<i class="dd2-newest" style="left:0;top:0;width:{unit:.2f}%;height:{unit:.2f}%;'
+        f'transform:translate({100 * column}%,{100 * row}%)"></i>'
     )
 
 
@@ -88,24 +108,74 @@ def as_uri(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def panel(title: str, steps: int, run: Run | None, names: list[str]) -> str:
-    """Clock, images and costs of one sampler, of which `run` has done some of its steps."""
+def panel(
+    title: str, steps: int, run: Run | None, names: list[str], veil: str = "", fresh: bool = False
+) -> str:
+    """Clock and images of one sampler, of which `run` has done some of its steps.
+
+    The large clock is that of the run that was watched and never runs backwards; what was measured
+    again stands below it. `fresh` lets the images come in as a moment that one sees.
+    """
     images = None if run is None else run.images
-    clock = duration(0.0 if run is None else run.seconds)
+    clock = duration(0.0 if run is None else run.watched_seconds)
+    again = duration(run.seconds) if run is not None and run.readings else "…"
+    look = "dd2-panel dd2-fresh" if fresh else "dd2-panel"
+    step = 0 if run is None else run.step
     return (
-        f'<section class="dd2-panel" aria-label="{title}"><h2>{title}<span class="dd2-clock">'
-        f"{clock}</span></h2>{_progress(run, steps)}"
-        f"{tiles(images, names, title.lower())}{costs(run)}</section>"
+        f'<section class="{look}" aria-label="{title}" data-step="{step}" data-steps="{steps}" '
+        f'data-ms="{0 if run is None else 1000 * run.seconds:.3f}"><h2>{title}'
+        f'<span class="dd2-clock">{clock}</span></h2><p class="dd2-again">'
+        f'<span class="dd2-steps">{step} of {steps} {"step" if steps == 1 else "steps"}</span>'
+        f"<span>measured again without previews: <b>{again}</b></span></p>"
+        f"{tiles(images, names, title.lower(), veil)}</section>"
     )
 
 
-def _progress(run: Run | None, steps: int) -> str:
-    done = 0 if run is None else run.step
-    word = "step" if steps == 1 else "steps"
+def race(steps: int, one: Run | None, teacher: Run | None) -> str:
+    """One line for both: how many of the teacher's passes each has made."""
+    done = 0 if teacher is None else teacher.step
+    first = "One step: waiting" if one is None else "One step: finished after 1 pass"
+    then = f"teacher: pass {done} of {steps}" if done < steps else f"teacher: all {steps} passes"
+    flag = "" if one is None else f'<b style="--at:{100 / steps:.2f}%"></b>'
+    ready = "" if teacher is not None and teacher.final else " disabled"
     return (
-        f'<p class="dd2-progress"><i style="--done:{100 * done / steps:.0f}%"></i>'
-        f"<small>{done} of {steps} {word}</small></p>"
+        f'<div class="dd2-race"><div class="dd2-track"><i style="--done:{100 * done / steps:.1f}%">'
+        f'</i>{flag}</div><p><span><span class="one">{first}</span> · <span class="two">{then}'
+        f'</span></span><button type="button" class="dd2-replay" onclick="dd2.replay()"{ready}>'
+        "Replay slowly</button></p></div>"
     )
+
+
+def costs_of_both(one: Run | None, teacher: Run | None) -> str:
+    """What both cost, side by side. The page's script puts the true waiting time in, queue and
+    network included; without it, the time since the server began stands there."""
+    rows = [
+        ("Model", [run and run.model_seconds for run in (one, teacher)], ""),
+        ("Decoder", [run.decode_seconds if run and run.done else None for run in (one, teacher)],
+         ""),
+        ("Half of the readings lie in", [_spread(run) for run in (one, teacher)], ""),
+        ("Forward passes", [run and run.passes for run in (one, teacher)], ""),
+        ("What you waited, in all", [run.wall_seconds if run and run.done else None
+                                     for run in (one, teacher)], "waited"),
+    ]
+    lines = []
+    for term, values, mark in rows:
+        cells = "".join(
+            f"<td{f' data-{mark}={side}' if mark and value is not None else ''}>{_show(value)}</td>"
+            for side, value in zip(("one", "two"), values, strict=True)
+        )
+        lines.append(f'<tr><th scope="row">{term}</th>{cells}</tr>')
+    return (
+        '<table class="dd2-cost"><thead><tr><td></td><th scope="col" class="one">One step</th>'
+        f'<th scope="col" class="two">Teacher</th></tr></thead><tbody>{"".join(lines)}</tbody>'
+        "</table>"
+    )
+
+
+def _spread(run: Run | None) -> str | None:
+    if run is None or run.low_seconds is None or run.high_seconds is None:
+        return None
+    return f"{duration(run.low_seconds)} to {duration(run.high_seconds)} (of {run.readings})"
 
 
 def costs(run: Run | None) -> str:
@@ -142,15 +212,15 @@ def _bar_group(title: str, values: list[float | int | None]) -> str:
     return f'<figure><figcaption>{title}</figcaption><dl>{"".join(rows)}</dl></figure>'
 
 
-def _show(value: float | int | None) -> str:
+def _show(value: float | int | str | None) -> str:
     if value is None:
         return "–"
-    return str(value) if isinstance(value, int) else duration(value)
+    return str(value) if isinstance(value, int | str) else duration(value)
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the unit a reader needs: 0.0123 → 12.3 ms, 1.5 → 1.50 s."""
-    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    """Seconds in the unit a reader needs: 0.0123 → 12.3 ms, 0.123 → 123 ms, 1.5 → 1.50 s."""
+    return f"{1000 * seconds:.{int(seconds < 0.1)}f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def times(ratio: float) -> str:
@@ -158,26 +228,41 @@ def times(ratio: float) -> str:
     return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}×"
 
 
-def verdict(one: Run | None, teacher: Run | None) -> str:
-    """The answer in one line: nothing yet, under way, or the ratio."""
+def verdict(steps: int, one: Run | None, teacher: Run | None) -> str:
+    """The answer: nothing yet, under way, or what cannot vary and then the ratio with its
+    spread."""
     if one is None:
         return _verdict("", "Press Compare", "and both paint the same classes")
+    if teacher is None or not teacher.done:
+        return _verdict(RUNNING, "One step is done", "the teacher is still painting")
+    head = f"<b>1 pass</b> instead of {teacher.passes}"
     ratio = speedup(one, teacher)
     if ratio["speedup"] is None:
-        return _verdict(RUNNING, "One step is done", "the teacher is still painting")
+        return _verdict(RUNNING, head, "measuring both again, without previews …")
     word = "faster" if ratio["speedup"] >= 1 else "the teacher’s speed"
+    low, high = ratio["speedup_low"], ratio["speedup_high"]
+    spread = "one reading each" if low is None or high is None else (
+        f"half of the readings: {times(low)} to {times(high)}")
     return _verdict(
-        "dd2-done",
-        f"<b>{times(ratio['speedup'])}</b> {word}",
-        f"decoding included; {times(ratio['speedup_model'])} for the model alone",
+        "dd2-done", head,
+        f'<span class="dd2-times">{times(ratio["speedup"])}</span> {word} on this machine '
+        f"({spread}), decoding included",
     )
 
 
-def stopped(shown: str) -> str:
-    """The verdict after Stop, which changes nothing where nothing is running."""
-    if RUNNING not in shown:
-        return shown
+def starting() -> str:
+    """The verdict between the click and the first image."""
+    return _verdict(RUNNING, "Starting", "waiting for a turn on this machine")
+
+
+def stopped() -> str:
+    """The verdict after Stop."""
     return _verdict("", "Stopped", "press Compare to start again")
+
+
+def refusal(sentence: str) -> str:
+    """One sentence at the controls."""
+    return f'<p class="dd2-refusal" role="alert">{html.escape(sentence)}</p>' if sentence else ""
 
 
 def _verdict(look: str, head: str, note: str) -> str:
@@ -188,12 +273,15 @@ def _verdict(look: str, head: str, note: str) -> str:
 
 
 def footnote(
-    info: dict[str, str | int], count: int, one: Run | None = None, teacher: Run | None = None
+    info: dict[str, str | int], count: int, one: Run | None = None, teacher: Run | None = None,
+    shown: str = "",
 ) -> str:
-    """What the clocks were read on; each sampler has the CPU threads that suit it."""
+    """What the clocks were read on, and what is `shown`; each sampler has the CPU threads that
+    suit it."""
     threads = f"{info['threads']} CPU thread{'' if info['threads'] == 1 else 's'}"
     used = {run.threads for run in (one, teacher) if run}
     if one and teacher and used != {info["threads"]}:
         threads += f" (one step {one.threads}, teacher {teacher.threads}: faster so)"
-    parts = [info["model"], info["device"], info["dtype"], f"batch of {count}", threads]
-    return f'<p class="dd2-machine">{" · ".join(html.escape(str(part)) for part in parts)}</p>'
+    parts = [shown, info["model"], info["device"], info["dtype"], f"batch of {count}", threads]
+    said = " · ".join(html.escape(str(part)) for part in parts if part)
+    return f'<p class="dd2-machine">{said}</p>'

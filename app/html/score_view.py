@@ -81,13 +81,14 @@ def _plane_chart(token: Token) -> Chart:
     spots = [(*token.codes[j], max(0.8, float(r))) for j, r in zip(likely, radius, strict=True)]
     near = np.concatenate([token.codes[likely[:40]], token.teacher, token.noised[here : here + 1],
                            token.codes[token.code][None]])
-    lines = [_path("D_Φ, teacher, from t = 1 to 0", token.teacher, "one")]
-    marks = [Mark("", *token.teacher[here]), Mark("x_t", *token.noised[here], "quiet", "cross"),
+    lines = [_path("D_Φ, teacher, from t = 1 to 0", token.teacher, "two")]
+    marks = [Mark("", *token.teacher[here], "two"),
+             Mark("x_t", *token.noised[here], "quiet", "cross"),
              Mark("x_0, the painted code", *token.codes[token.code], "three")]
     if token.fake is not None:
         near = np.concatenate([near, token.fake])
-        lines.append(_path("D_ψ, guidance network", token.fake, "two"))
-        marks.insert(1, Mark("", *token.fake[here], "two"))
+        lines.append(_path("D_ψ, guidance network", token.fake, "one"))
+        marks.insert(1, Mark("", *token.fake[here], "one"))
     return Chart(
         "The codes, and where both networks point",
         f"At t = {token.time:g} both means lie among the likely codes.",
@@ -104,9 +105,9 @@ def _path(name: str, points: np.ndarray, look: str) -> Line:
 def _coordinate(token: Token) -> Chart:
     t = token.times.tolist()
     lines = [Line("x_t", t, token.noised[:, 0].tolist(), "quiet", dash=True),
-             Line("D_Φ", t, token.teacher[:, 0].tolist(), "one")]
+             Line("D_Φ", t, token.teacher[:, 0].tolist(), "two")]
     if token.fake is not None:
-        lines.append(Line("D_ψ", t, token.fake[:, 0].tolist(), "two"))
+        lines.append(Line("D_ψ", t, token.fake[:, 0].tolist(), "one"))
     return Chart(
         "Along the first direction, against t",
         "Without noise both means are the painted code, with much noise the average of p.",

@@ -1,6 +1,7 @@
 """What the environment may say to Gradio: checked before Gradio is imported, which reads it."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,6 +27,37 @@ def check_numbers() -> None:
         if not good:
             said = text if len(text) <= 40 else f"{text[:40]}…"
             raise SystemExit(f"app: {name} is {said!r}: set a number from {least} to {most}.")
+
+
+def named_port(name: str = "GRADIO_SERVER_PORT") -> int | None:
+    """The port that was named, if one was; Gradio would move on to the next free one.
+
+    Raises:
+        SystemExit: somebody listens there already.
+    """
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":  # there it would allow a second one to listen
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(text)))
+        except OSError as error:
+            raise SystemExit(
+                f"app: {name} is {text}, and nothing can listen there ({error.strerror}): name "
+                "another port."
+            ) from None
+    return int(text)
+
+
+def bypass_loopback() -> None:
+    """Let no proxy stand between this machine and itself: `NO_PROXY` gets its own names."""
+    for name in ("no_proxy", "NO_PROXY"):
+        given = [part for part in os.environ.get(name, "").split(",") if part]
+        os.environ[name] = ",".join(dict.fromkeys([*given, "localhost", "127.0.0.1"]))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Models:
     def __init__(self, names: list[str], device: str = "auto") -> None:
         self.names, self.device = names, device
         self._loaded: dict[str, Samplers] = {}
-        self._loading = threading.Lock()
+        self._loading = {name: threading.Lock() for name in names}
 
     @classmethod
     def of(cls, *pipes: Any) -> "Models":
@@ -56,7 +56,9 @@ class Models:
         name = self.names[0] if name is None else name
         if not isinstance(name, str) or name not in self.names:
             raise refuse(f"Unknown model {quote(name)}: choose one of {', '.join(self.names)}.")
-        with self._loading:
+        if (ready := self._loaded.get(name)) is not None:
+            return ready
+        with self._loading[name]:  # of this one alone: nobody else waits for it
             if name not in self._loaded:
                 try:
                     self._loaded[name] = Samplers(load_pipeline(name, device=self.device))

@@ -30,6 +30,7 @@ from app.serve.memory import give_back
 
 UPDATE = 2.0  # seconds between two messages about the place in line
 UNHEARD = 10.0  # seconds after which a session that never listened is forgotten
+HEARD = 3.0  # seconds within which one listens whose turn has come: else nothing is painted for it
 DEAF = 30.0  # seconds after which one is that has stopped to listen; a stream asks every ten
 # Sessions with messages; beyond, the oldest that nobody hears goes. At most 64 wait and 40 run.
 MOST_SESSIONS = 128
@@ -53,6 +54,13 @@ class Mailbox(asyncio.Queue):
             return await super().get()
         finally:
             self.readers, self.last = self.readers - 1, time.monotonic()
+
+    async def is_heard(self) -> bool:
+        """Whether somebody listens, or comes to do so in time. A page listens before it asks, a
+        program at once after it; a visitor who has left does neither."""
+        while not self.readers and time.monotonic() - self.last < HEARD:
+            await asyncio.sleep(0.02)
+        return self.readers > 0
 
     def is_forsaken(self, now: float) -> bool:
         """Whether nobody has listened for too long."""
@@ -122,7 +130,7 @@ class SteadyQueue(Queue):
         """Run events; one that nobody has come to listen to in time costs no work."""
         for event in events:
             box = self.pending_messages_per_session.get(event.session_hash)
-            if box is None or box.is_forsaken(time.monotonic()):
+            if box is None or not await box.is_heard():
                 event.alive = False
         await super().process_events(events, *rest)
 

@@ -1,8 +1,10 @@
 """What one sampler painted and what it cost; two of them make a comparison.
 
 Three clocks, kept apart: *model* is token generation alone, *decode* turns tokens into pixels
-(both measured by the pipeline: device synchronised, warm-up excluded), *wall* is what a visitor
-waited for these images, with every preview the teacher painted on the way.
+(both measured by the pipeline: device synchronised, warm-up excluded), *wall* is what a program
+waited for these images, warm-up and every preview included. While a run is watched, its clock only
+climbs; once both samplers are done, `measure` runs them again in turns with nobody watching, and
+times and ratio are those (`app.serve.clocks`).
 """
 
 import time
@@ -15,15 +17,14 @@ import numpy as np
 import torch
 
 from app.requests import Request
+from app.serve import clocks
+from app.serve.clocks import Clock, Reading
 from app.serve.token_score import examine
 from app.serve.turns import THREADS, turn
 from app.zero import on_gpu
 from dd2core.noise import slerp
 
 FRAMES = 25  # previews of one teacher run: more would spend more time drawing than sampling
-REPEATS = 5  # of a one-step run, at most
-QUICK = 1.0  # seconds; a one-step run that takes longer is timed once
-UNSEEN = 5.0  # seconds; a teacher that takes longer is not run again without its audience
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,38 @@ class Run:
     decode_seconds: float
     wall_seconds: float
     threads: int  # CPU threads of the model
+    watched: float | None = None  # seconds of the run that was watched, once it was measured again
+    low_seconds: float | None = None  # half of the readings lie between low and high
+    high_seconds: float | None = None
+    readings: int = 0  # taken again with nobody watching
 
     @property
     def seconds(self) -> float:
-        """Of model and decoder, without what lies between."""
+        """Of model and decoder, without what lies between; the median once it was measured."""
         return self.model_seconds + self.decode_seconds
+
+    @property
+    def watched_seconds(self) -> float:
+        """The same, of the run that was watched."""
+        return self.seconds if self.watched is None else self.watched
+
+    def measured(self, clock: Clock) -> "Run":
+        """This run, with the times of all readings."""
+        return replace(
+            self, model_seconds=clock.median.model, decode_seconds=clock.median.decode,
+            watched=self.watched_seconds, low_seconds=clock.low, high_seconds=clock.high,
+            readings=clock.readings,
+        )
 
     @property
     def done(self) -> bool:
         """Whether no step is left."""
         return self.step == self.steps
+
+    @property
+    def final(self) -> bool:
+        """Whether the times are those that count: measured again, or too slow for that."""
+        return self.done and (self.readings > 0 or self.watched_seconds > clocks.UNSEEN)
 
     def numbers(self) -> dict[str, float | int | bool]:
         """Everything but the pixels, for programs."""
@@ -59,6 +82,9 @@ class Run:
             "seconds": self.seconds,
             "model_seconds": self.model_seconds,
             "decode_seconds": self.decode_seconds,
+            "seconds_low": self.low_seconds,
+            "seconds_high": self.high_seconds,
+            "readings": self.readings,
             "wall_seconds": self.wall_seconds,
             "threads": self.threads,
         }
@@ -74,49 +100,56 @@ class Samplers:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
-        self.one_step = on_gpu(self._one_step_median, lambda request: request.count)
+        self.one_step = on_gpu(self._one_step, lambda request: request.count)
         self.teacher = on_gpu(self._teacher, lambda request, frames=FRAMES: request.count)
+        self.measure = on_gpu(self._measure, lambda request, seconds: request.count)
         self.refine = on_gpu(self._refine, lambda request, start: request.count)
         self.examine = on_gpu(partial(examine, pipe), lambda label, seed, place, time: 1)
         self.morph = on_gpu(self._morph, lambda labels, seed_a, seed_b, places: len(labels))
 
-    def _one_step_median(self, request: Request) -> Run:
-        """The generator: all tokens in one pass. A few milliseconds are easily disturbed, so a
-        fast run is repeated, and the median one returned; the images are the same each time."""
-        first = self._one_step(request)
-        if first.seconds > QUICK:
-            return first
-        runs = [self._one_step(request)]  # the first woke the caches
-        while len(runs) < REPEATS and sum(run.wall_seconds for run in runs) < QUICK:
-            runs.append(self._one_step(request))
-        return sorted(runs, key=lambda run: run.seconds)[len(runs) // 2]
+    def warm_up(self, count: int) -> None:
+        """Paint once with both, so that the first visitor does not wait for caches."""
+        labels = [i % len(self.pipe.class_names) for i in range(count)]
+        if self.pipe.generator is not None:
+            with turn():
+                self.pipe.sample_one_step(labels)
+        with turn():
+            next(self.pipe.stream_teacher(labels))
 
     def _one_step(self, request: Request) -> Run:
+        """The generator: all tokens in one pass."""
+        start = time.perf_counter()
         with turn():
-            start = time.perf_counter()
             sample = self.pipe.sample_one_step(request.labels, seed=request.seed)
-            return _run(sample, 1, 1, time.perf_counter() - start)
+        return _run(sample, 1, 1, time.perf_counter() - start)
 
     def _teacher(self, request: Request, frames: int = FRAMES) -> Iterator[Run]:
         """The teacher as it paints, in about `frames` parts; the last is the finished one."""
-        every = -(-self.pipe.teacher.num_steps // frames)
-        setup = {"labels": request.labels, "seed": request.seed,
-                 **request.sampling.keywords()}
-        parts, start = self.pipe.stream_teacher(every=every, **setup), None
+        every, start = -(-self.pipe.teacher.num_steps // frames), time.perf_counter()
+        parts = self.pipe.stream_teacher(every=every, **_setup(request))
         while part := _next(parts):
-            if start is None:  # the pipeline warms up before its first part: count from there
-                start = time.perf_counter() - part.seconds - part.decode_seconds
-            run = _run(part, part.step, part.steps, time.perf_counter() - start)
-            if run.done and frames > 1 and run.model_seconds < UNSEEN:
-                run = self._without_audience(run, setup)
-            yield run
+            yield _run(part, part.step, part.steps, time.perf_counter() - start)
 
-    def _without_audience(self, run: Run, setup: dict[str, Any]) -> Run:
-        """A teacher's times, read again with no previews drawn and sent in between: those slow
-        the steps of a small model down, by half and more, which would flatter the other one."""
-        with turn():
-            sample = self.pipe.sample_teacher(**setup)
-        return replace(run, model_seconds=sample.seconds, decode_seconds=sample.decode_seconds)
+    def _measure(self, request: Request, seconds: float) -> Iterator[tuple[Clock, Clock]]:
+        """The clocks of one step and teacher, better with each reading; `seconds` are those that
+        the teacher took when it was watched. Nothing is drawn or sent between the steps: that
+        slows those of a small model by half and more, which would flatter the other one."""
+        def one_step() -> Reading:
+            with turn():
+                sample = self.pipe.sample_one_step(request.labels, seed=request.seed)
+            return Reading(sample.seconds, sample.decode_seconds)
+
+        def teacher() -> Reading:
+            with turn():
+                sample = self.pipe.sample_teacher(**_setup(request))
+            return Reading(sample.seconds, sample.decode_seconds)
+
+        if seconds > clocks.UNSEEN:
+            return
+        least = clocks.LEAST if seconds < clocks.SLOW else 1
+        for taken in clocks.in_turns(one_step, teacher, least=least):
+            if all(taken):
+                yield clocks.summary(taken[0]), clocks.summary(taken[1])
 
     def _refine(self, request: Request, start: int) -> Run:
         """One step, then the teacher from step `start` on."""
@@ -145,13 +178,22 @@ def _next(parts: Iterator[Any]) -> Any | None:
 
 
 def speedup(one: Run, teacher: Run | None) -> dict[str, float | None]:
-    """How many times faster one step is; None until the teacher has finished."""
-    if teacher is None or not teacher.done:
-        return {"speedup": None, "speedup_model": None}
-    return {
-        "speedup": teacher.seconds / one.seconds,
-        "speedup_model": teacher.model_seconds / one.model_seconds,
-    }
+    """How many times faster one step is; None until both were measured. The ratio is that of
+    the medians, low and high are those of the quartiles the other way round: it lies between."""
+    names = ("speedup", "speedup_low", "speedup_high", "speedup_model")
+    if teacher is None or not teacher.final:
+        return dict.fromkeys(names)
+    ratios: list[float | None] = [teacher.seconds / one.seconds, None, None,
+                                  teacher.model_seconds / one.model_seconds]
+    if one.high_seconds and one.low_seconds and teacher.low_seconds and teacher.high_seconds:
+        ratios[1] = teacher.low_seconds / one.high_seconds
+        ratios[2] = teacher.high_seconds / one.low_seconds
+    return dict(zip(names, ratios, strict=True))
+
+
+def _setup(request: Request) -> dict[str, Any]:
+    """What the pipeline's teacher is asked for."""
+    return {"labels": request.labels, "seed": request.seed, **request.sampling.keywords()}
 
 
 def machine(pipe: Any) -> dict[str, str | int]:

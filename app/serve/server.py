@@ -9,7 +9,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from app.serve import connections, queue
-from app.serve.environment import no_proxy
+from app.serve.compress import Compress
+from app.serve.environment import bypass_loopback, named_port, no_proxy
 from app.serve.guard import Door, Guard
 from app.theme import CSS, HEAD, THEME
 
@@ -29,12 +30,15 @@ def launch(page: gr.Blocks, **options: Any) -> tuple:
         page: from `build_page`.
         **options: `prevent_thread_lock=True` returns at once, as in a notebook or a test.
     """
+    bypass_loopback()
     page.door = Door()
     app_kwargs = dict(options.pop("app_kwargs", None) or {})
-    guard = Middleware(Guard, page=page, door=page.door)
-    app_kwargs["middleware"] = [guard, *app_kwargs.get("middleware", ())]
+    own = [Middleware(Guard, page=page, door=page.door), Middleware(Compress)]
+    app_kwargs["middleware"] = [*own, *app_kwargs.get("middleware", ())]
     returns = options.pop("prevent_thread_lock", False)
     queue.install(page, QUEUE_SIZE)
+    if (port := options.get("server_port") or named_port()) is not None:
+        options["server_port"] = port
     known = inspect.signature(page.launch).parameters
     with no_proxy():
         served = page.launch(
@@ -42,7 +46,7 @@ def launch(page: gr.Blocks, **options: Any) -> tuple:
             css=CSS,
             head=HEAD,
             footer_links=["api", "settings"],
-            share=False,
+            share=options.pop("share", None),  # None: what GRADIO_SHARE says; a notebook's link
             ssr_mode=False,  # the page is small; server-side rendering would need node
             state_session_capacity=MOST_STATES,
             max_file_size=UPLOAD,

@@ -12,13 +12,14 @@ from app.html import present
 from app.html.files import archive, keep_bytes
 from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
 from app.serve.runs import Run, machine, speedup
+from app.serve.tickets import Tickets
 from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
 from dd2core.store.names import as_file_name
 
 ONE_STEP, TEACHER = "One step", "Teacher"  # headings of the panels
 FIRST_COUNT = 8  # images of the first comparison
+FIRST_SEEDS = {"fashion-llamagen": 3, "fashion-var": 1}  # by model, chosen by looking; 0 for others
 MOST_IMAGES = 16  # on the page; programs may ask for more
-MOST_PICKED = 1000  # visitors whose choice of a model is kept
 SETTINGS = ("cfg", "temperature", "top_k", "top_p")
 
 EXPLAIN = """
@@ -31,8 +32,10 @@ The **one-step** model was distilled from it with Conditional Score Distillation
 into the whole picture in a single run. It does not trace the teacher's picture. With the same seed
 each paints its own; what should agree is how good and how varied they are.
 
-The large **clocks** show the model plus the decoder, which turns tokens into pixels: warmed up, and
-with no previews to draw. The **wall clock** is what you waited while it painted for you.
+The large **clocks** run while the pictures are painted: model plus decoder. Then both are
+**measured again**, in turns, warmed up, for the same time each and with no previews to draw; the
+ratio is that of the medians. **What you waited** starts at your click and has everything in it: the
+queue, warming up, previews, the network.
 """
 
 
@@ -44,99 +47,121 @@ class CompareTab(Tab):
     def build(self, shared: Shared) -> None:
         """See `Tab.build`."""
         pipe = self.models.default.pipe
+        self._panels(pipe)
         self._controls(pipe)
-        self._results(pipe)
-        self.fitted = [*self.inputs, *self.panels, self.explain, self.examples]
+        self._below(pipe)
+        self.panels = [self.verdict, self.race, self.left, self.right, self.bars, self.footnote,
+                       self.download]
+        self.fitted = [*self.inputs, *self.panels, self.explain, self.examples, self.refusal]
+        self.ticket = gr.Textbox("", visible=False, label="Ticket")
         self.runs: list[Any] = []
-        self._picked: dict[str, Any] = {}  # the model that each session has gone on to
+        self.tickets = Tickets()
         self._connect(shared)
 
+    def _panels(self, pipe: Any) -> None:
+        first = self._blank(pipe, FIRST_COUNT)
+        flush = {"elem_classes": "dd2-flush"}
+        self.verdict = gr.HTML(first[0], elem_id="verdict", **flush)
+        self.race = gr.HTML(first[1], elem_id="race", **flush)
+        with gr.Row(equal_height=True, elem_id="panels"):
+            with gr.Column(min_width=140):
+                self.left = gr.HTML(first[2], elem_id="one-step", **flush)
+            with gr.Column(min_width=140):
+                self.right = gr.HTML(first[3], elem_id="teacher", **flush)
+
     def _controls(self, pipe: Any) -> None:
+        with gr.Row():
+            self.compare = gr.Button(
+                "Compare", variant="primary", min_width=120, scale=2, elem_id="compare"
+            )
+            self.random = gr.Button("New seed", min_width=80, elem_id="random")
+            self.stop = gr.Button("Stop", variant="stop", min_width=60, elem_id="stop")
+        self.says_no()
         with gr.Row(elem_classes="dd2-controls"):
             self.name = gr.Dropdown(
                 [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class"
             )
-            self.count = gr.Slider(1, MOST_IMAGES, value=FIRST_COUNT, step=1, label="Images")
+            self.count = gr.Slider(
+                1, MOST_IMAGES, value=FIRST_COUNT, step=1, label="Images", elem_id="count"
+            )
             self.seed = gr.Number(
-                0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed (empty: a random one)"
+                first_seed(pipe), minimum=0, maximum=MAX_SEED, precision=0, elem_id="seed",
+                label="Seed (empty: a random one)",
             )
-        with gr.Row():
-            self.compare = gr.Button(
-                "Compare", variant="primary", min_width=280, scale=2, elem_id="compare"
-            )
-            self.random = gr.Button("New seed", min_width=120, elem_id="random")
-            self.stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="stop")
         with gr.Accordion("Teacher’s settings", open=False):
             self.inputs = [self.name, self.count, self.seed, *_settings(pipe)]
 
-    def _results(self, pipe: Any) -> None:
+    def _below(self, pipe: Any) -> None:
         first = self._blank(pipe, FIRST_COUNT)
         flush = {"elem_classes": "dd2-flush"}
-        self.verdict = gr.HTML(first[0], elem_id="verdict", **flush)
-        with gr.Row(equal_height=True):
-            with gr.Column(min_width=300):
-                left = gr.HTML(first[1], elem_id="one-step", **flush)
-            with gr.Column(min_width=300):
-                right = gr.HTML(first[2], elem_id="teacher", **flush)
-        bars = gr.HTML(first[3], elem_id="bars", **flush)
-        footnote = gr.HTML(first[4], elem_id="machine", **flush)
+        self.bars = gr.HTML(first[4], elem_id="bars", **flush)
+        self.footnote = gr.HTML(first[5], elem_id="machine", **flush)
         self.download = gr.DownloadButton(
             "Download all", interactive=False, size="sm", elem_id="download"
         )
-        with gr.Accordion("Lay one over the other", open=False):
-            overlay = gr.HTML(first[5], elem_id="overlay", **flush)
-        self.panels = [self.verdict, left, right, bars, footnote, overlay, self.download]
         self.examples = gr.Dataset(
             components=["textbox"], samples=_labels(pipe), label="Examples", type="index",
             layout="gallery", elem_id="examples",
         )
         self.explain = gr.Markdown(EXPLAIN.format(steps=pipe.teacher.num_steps))
 
-    def _blank(self, pipe: Any, count: int) -> list[Any]:
-        names = [""] * count
+    def _blank(self, pipe: Any, count: int, name: str = ALL_CLASSES) -> list[Any]:
+        """Verdict, race, both panels, bars and footnote, before anything is painted."""
+        known = pipe.class_names
+        names = [known[i % len(known)] if name == ALL_CLASSES else name for i in range(count)]
+        steps = pipe.teacher.num_steps
         return [
-            present.verdict(None, None), self._left(None, names), self._right(pipe, None, names),
-            present.bars(None, None), present.footnote(machine(pipe), count),
-            present.overlay(None, None, []),
+            present.verdict(steps, None, None), present.race(steps, None, None),
+            self._left(None, names), self._right(pipe, None, names), _numbers(None, None),
+            present.footnote(machine(pipe), count),
         ]
 
-    def _left(self, run: Run | None, names: list[str]) -> str:
-        return present.panel(ONE_STEP, 1, run, names)
+    def _left(self, run: Run | None, names: list[str], fresh: bool = False) -> str:
+        return present.panel(ONE_STEP, 1, run, names, fresh=fresh)
 
     def _right(self, pipe: Any, run: Run | None, names: list[str]) -> str:
-        return present.panel(TEACHER, pipe.teacher.num_steps, run, names)
+        veil = "" if run is None else present.unpainted(pipe.teacher.spans, run.step)
+        return present.panel(TEACHER, pipe.teacher.num_steps, run, names, veil)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
         preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
         options = [ALL_CLASSES, *pipe.class_names]
         count = view.whole("count", 1, MOST_IMAGES, FIRST_COUNT)
+        name = view.choice("class", options, ALL_CLASSES)
         return [
-            gr.Dropdown(choices=options, value=view.choice("class", options, ALL_CLASSES)),
+            gr.Dropdown(choices=options, value=name),
             count,
-            view.whole("seed", 0, MAX_SEED, 0),
+            view.whole("seed", 0, MAX_SEED, first_seed(pipe)),
             view.number("cfg", 0, 10, preset.cfg),
             view.number("temperature", 0.1, 2, preset.temperature),
             gr.Slider(maximum=codes, value=view.whole("top_k", 0, codes, preset.top_k)),
             view.number("top_p", 0.01, 1, preset.top_p),
-            *self._blank(pipe, count), gr.DownloadButton(value=None, interactive=False),
+            *self._blank(pipe, count, name), no_download(),
             EXPLAIN.format(steps=pipe.teacher.num_steps),
-            gr.Dataset(samples=_labels(pipe)),
+            gr.Dataset(samples=_labels(pipe)), "",
         ]
 
     def _connect(self, shared: Shared) -> None:
-        outputs = [*self.panels, self.seed, self.address]
+        self.outputs = [*self.panels, self.seed, self.address, self.refusal]
+        self.values = [shared.model, *self.inputs]
         self.run = {
-            "fn": self.paint, "inputs": [shared.model, *self.inputs], "outputs": outputs,
-            **QUIET, "show_progress": "minimal", "show_progress_on": self.verdict, **ONE_AT_A_TIME,
+            "fn": self.paint, "inputs": [self.ticket, *self.values], "outputs": self.outputs,
+            **QUIET, "trigger_mode": "multiple", **ONE_AT_A_TIME,
         }
-        plain = self.compare.click(**self.run)
         forget = self.random.click(lambda: None, None, self.seed, **LIVE)
         pick = self.examples.click(
             self.example, [shared.model, self.examples], [self.name, self.count, self.seed],
             **QUIET, queue=False,
         )
-        self.runs = [plain, forget.then(**self.run), pick.then(**self.run)]
+        begin = {
+            "fn": self.begin, "inputs": self.values,
+            "outputs": [self.ticket, *self.panels, self.refusal], **QUIET, "queue": False,
+            "trigger_mode": "multiple", "js": "(...values) => dd2.begin(values)",
+        }
+        begun = [self.compare.click(**begin), self.seed.submit(**begin), forget.then(**begin),
+                 pick.then(**begin)]
+        self.runs = [event.success(**self.run) for event in begun]
         for run in self.runs:
             self.note_address(shared, run)
 
@@ -145,7 +170,7 @@ class CompareTab(Tab):
         if zero.LENT:  # a visitor's share of the GPU is spent on what the visitor asks for
             return
         run = {**self.run, "fn": self.paint_in_front}
-        run["inputs"] = [shared.where, *run["inputs"]]
+        run["inputs"] = [shared.where, *self.values]
         arrived = event.then(**run)
         self.runs.append(arrived)
         self.note_address(shared, arrived)
@@ -153,69 +178,96 @@ class CompareTab(Tab):
     def connect_stop(self, shared: Shared) -> None:
         """Let Stop end every run that has been connected."""
         halted = self.stop.click(
-            present.stopped, self.verdict, self.verdict, cancels=self.runs, queue=False,
-            show_progress="hidden", api_visibility="private",
+            self.halt, None, self.verdict, cancels=self.runs, queue=False,
+            show_progress="hidden", api_visibility="private", trigger_mode="multiple",
         )
         self.note_address(shared, halted)
 
-    def pick(self, visitor: gr.Request | None, model: Any) -> None:
-        """Note that a visitor has gone on to another model: what paints with the last one ends."""
-        if visitor is not None:
-            self._picked.pop(visitor.session_hash, None)  # the last one to pick is the last to go
-            self._picked[visitor.session_hash] = model
-            while len(self._picked) > MOST_PICKED:
-                self._picked.pop(next(iter(self._picked)), None)
+    def halt(self, visitor: gr.Request) -> Any:
+        """The verdict after Stop, which changes nothing where nothing is running."""
+        return present.stopped() if self.tickets.stop(_session(visitor)) else gr.skip()
+
+    def pick(self, visitor: gr.Request | None) -> None:
+        """A visitor has gone on to another model: what paints with the last one ends."""
+        self.tickets.stop(_session(visitor))
 
     def leave(self, visitor: gr.Request) -> None:
         """Forget a visitor who has closed the page."""
-        self._picked.pop(visitor.session_hash, None)
-
-    def _is_gone(self, visitor: gr.Request | None, model: Any) -> bool:
-        return visitor is not None and self._picked.get(visitor.session_hash, model) != model
+        self.tickets.stop(_session(visitor))
 
     def example(self, model: Any, index: Any) -> list[Any]:
         """Class, images and seed of an example."""
         samples = _examples(self.models.get(model).pipe)
         return samples[whole("The example", index, 0, len(samples) - 1)]
 
+    def begin(self, visitor: gr.Request, model: Any, *values: Any) -> tuple:
+        """At the click, before the queue: a ticket, which ends what is still painting for this
+        visitor, and empty panels; or nothing but a refusal."""
+        try:
+            pipe = self.models.get(model).pipe
+            request = read_request(pipe, *values)
+        except gr.Error as error:
+            return ("", *(gr.skip(),) * len(self.panels), present.refusal(error.message))
+        _, *rest = self._blank(pipe, request.count, values[0])
+        ticket = self.tickets.take(_session(visitor))
+        return (str(ticket), present.starting(), *rest, no_download(), "")
+
     def paint_in_front(self, visitor: gr.Request, where: Any, *values: Any) -> Iterator[tuple]:
         """`paint`, if this tab is in front."""
         if where != self.id:
-            yield (gr.skip(),) * len(self.run["outputs"])
+            yield (gr.skip(),) * len(self.outputs)
             return
-        yield from self.paint(visitor, *values)
+        yield from self.paint(visitor, None, *values)
 
-    def paint(self, visitor: gr.Request, model: Any, *values: Any) -> Iterator[tuple]:
-        """Verdict, panels, bars, footnote, overlay and archive as they come, the seed that was
-        used, and the address; until the visitor picks another model."""
-        if self._is_gone(visitor, model):
-            yield (gr.skip(),) * len(self.run["outputs"])
+    def paint(self, visitor: gr.Request, ticket: Any, model: Any, *values: Any) -> Iterator[tuple]:
+        """Verdict, race, panels, bars, footnote and archive as they come, the seed that was used,
+        the address, and a refusal; for as long as the ticket is the visitor's newest."""
+        session = _session(visitor)
+        number = self.tickets.take(session) if ticket is None else _ticket(ticket)
+        nothing = (gr.skip(),) * len(self.outputs)
+
+        def wanted() -> bool:
+            return self.tickets.holds(session, number)
+
+        if not wanted():
+            yield nothing
             return
+        try:
+            for parts in self._frames(wanted, model, *values):
+                if not wanted():
+                    return
+                yield parts
+        except gr.Error as error:
+            yield (present.stopped(), *nothing[1:-1], present.refusal(error.message))
+        finally:
+            self.tickets.finish(session, number)
+
+    def _frames(self, wanted: Any, model: Any, *values: Any) -> Iterator[tuple]:
         samplers = self.models.get(model)
         pipe = samplers.pipe
         request = read_request(pipe, *values)
         query = _address(pipe, model, values[0], request)
-        nothing = present.overlay(None, None, [])
-        drawn = None  # the one-step run whose panel is on the page already
-        for one, teacher in both(samplers, request):
-            if self._is_gone(visitor, model):
-                return
-            fresh, done = one is not drawn, teacher is not None and teacher.done
+        steps, names, info = pipe.teacher.num_steps, request.names, machine(pipe)
+        shown = f"{values[0]}, seed {request.seed}"
+        first = True
+        for one, teacher in both(samplers, request, wanted):
+            done = teacher is not None and teacher.done
+            final = teacher is not None and teacher.final
+            news = first or done
             yield (
-                present.verdict(one, teacher) if fresh or done else gr.skip(),
-                self._left(one, request.names) if fresh else gr.skip(),
-                self._right(pipe, teacher, request.names),
-                present.bars(one, teacher) if fresh or done else gr.skip(),
-                present.footnote(machine(pipe), request.count, one, teacher) if fresh or done
-                else gr.skip(),
-                present.overlay(one.images, teacher.images, request.names) if done
-                else nothing if fresh else gr.skip(),
-                self._archive(samplers, request, one, teacher) if done
-                else gr.DownloadButton(interactive=False) if fresh else gr.skip(),
-                request.seed if drawn is None else gr.skip(),  # another may be typed meanwhile
-                query if drawn is None else gr.skip(),
+                present.verdict(steps, one, teacher) if news else gr.skip(),
+                present.race(steps, one, teacher),
+                self._left(one, names, fresh=first) if first or final else gr.skip(),
+                self._right(pipe, teacher, names),
+                _numbers(one, teacher) if news else gr.skip(),
+                present.footnote(info, request.count, one, teacher, shown) if news else gr.skip(),
+                self._archive(samplers, request, one, teacher) if final
+                else no_download() if first else gr.skip(),
+                request.seed if first else gr.skip(),  # another may be typed meanwhile
+                query if first else gr.skip(),
+                "" if first else gr.skip(),
             )
-            drawn = one
+            first = False
 
     def _archive(self, samplers: Any, request: Request, one: Run, teacher: Run) -> Any:
         numbers = about(samplers, request) | {
@@ -224,7 +276,30 @@ class CompareTab(Tab):
         groups = {"one-step": one.images, "teacher": teacher.images}
         name = f"{as_file_name(samplers.pipe.name, longest=80)}-seed-{request.seed}.zip"
         path = keep_bytes(archive(groups, request.names, numbers), name)
-        return gr.DownloadButton(value=path, interactive=True)
+        label = f"Download all (seed {request.seed})"
+        return gr.DownloadButton(label, value=path, interactive=True)
+
+
+def no_download() -> gr.DownloadButton:
+    """What is there while nothing can be downloaded."""
+    return gr.DownloadButton("Download all", value=None, interactive=False)
+
+
+def first_seed(pipe: Any) -> int:
+    """The seed that the page opens with."""
+    return FIRST_SEEDS.get(pipe.name, 0)
+
+
+def _numbers(one: Run | None, teacher: Run | None) -> str:
+    return present.bars(one, teacher) + present.costs_of_both(one, teacher)
+
+
+def _session(visitor: gr.Request | None) -> str:
+    return "" if visitor is None else str(visitor.session_hash)
+
+
+def _ticket(given: Any) -> int:
+    return int(given) if isinstance(given, str) and given.isdecimal() and len(given) < 20 else 0
 
 
 def _settings(pipe: Any) -> list[gr.components.Component]:

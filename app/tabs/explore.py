@@ -1,6 +1,7 @@
 """The tab that walks through the latent: two seeds, a slider between, every class at one noise."""
 
 import html
+import json
 from typing import Any
 
 import gradio as gr
@@ -12,17 +13,19 @@ from app.html import present
 from app.html.files import animation, keep_bytes, still
 from app.requests import MAX_SEED, number, read_class, read_seed
 from app.serve.runs import Run
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, told
 
 SHOWN_CLASSES = 10  # painted at the same noise; a model may know a thousand
 COLUMNS = 8  # of the morph grid
 FRAMES = 24  # of the animation, one way
+# Of seeds, by model, chosen by looking; (0, 1) for others.
+FIRST_PAIRS = {"fashion-llamagen": (3, 9), "fashion-var": (5, 11)}
 
 EXPLAIN = """
 A latent is the noise that the generator turns into an image: the same latent, the same image. The
 slider goes from one seed's latent to the other's along a great circle, and every stop is painted
-afresh in one forward pass, all classes in one batch. To swap the class at fixed noise, choose
-another one: only the class changes.
+afresh in one forward pass, all classes in one batch. To swap the class at fixed noise, press one of
+the small pictures: only the class changes.
 """
 
 
@@ -34,15 +37,19 @@ class ExploreTab(Tab):
     def build(self, shared: Shared) -> None:
         """See `Tab.build`."""
         pipe = self.models.default.pipe
-        gr.Markdown("## Explore the latent" + EXPLAIN, elem_classes="dd2-intro")
-        with gr.Row(elem_classes="dd2-controls"):
-            self.name = gr.Dropdown(pipe.class_names, value=pipe.class_names[0], label="Class")
-            self.start = _seed(0, "From seed")
-            self.end = _seed(1, "To seed")
         flush = {"elem_classes": "dd2-flush"}
-        self.stage = gr.HTML(_blank(pipe), elem_id="stage", **flush)
+        with gr.Row(elem_classes="dd2-controls dd2-low"):
+            self.name = gr.Dropdown(
+                pipe.class_names, value=pipe.class_names[0], label="Class", min_width=100
+            )
+            self.start = _seed(first_pair(pipe)[0], "From seed", "from-seed")
+            self.end = _seed(first_pair(pipe)[1], "To seed", "to-seed")
+        self.says_no()
         self.place = gr.Slider(
             0, 1, value=0.5, step=0.01, label="Place between the two", elem_id="place", buttons=[]
+        )
+        self.stage = gr.HTML(
+            _blank(pipe), elem_id="stage", js_on_load="dd2.choose(element, props, trigger)", **flush
         )
         with gr.Row():
             grid = gr.Button("Morph grid", min_width=140, elem_id="morph")
@@ -51,21 +58,33 @@ class ExploreTab(Tab):
                 "Download GIF", interactive=False, min_width=140, elem_id="download-gif"
             )
         self.sheet = gr.HTML("", elem_id="sheet", **flush)
-        self.fitted = [self.name, self.start, self.end, self.place, self.stage, self.sheet,
-                       self.download]
+        gr.Markdown("#### Explore the latent" + EXPLAIN, elem_classes="dd2-intro")
+        self.made = gr.Textbox("", visible=False, label="Made of")  # what sheet and GIF show
+        self.extras = [self.sheet, self.download, self.made]
+        self.fitted = [self.name, self.start, self.end, self.place, self.stage, *self.extras,
+                       self.refusal]
         self.inputs = [shared.model, self.name, self.start, self.end, self.place]
         self.outputs = [self.stage, self.address]
         self._connect(shared, grid, gif)
 
     def _connect(self, shared: Shared, grid: gr.Button, gif: gr.Button) -> None:
-        live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
+        live = {"fn": told(self.paint, len(self.outputs)), "inputs": self.inputs,
+                "outputs": [*self.outputs, self.refusal], **LIVE}
+        chosen = self.stage.click(
+            None, None, self.name, js="() => dd2.chosen", api_visibility="private"
+        )
         events = [self.place.input(**live), self.name.input(**live), self.start.input(**live),
-                  self.end.input(**live)]
+                  self.end.input(**live), chosen.then(**live)]
+        tidy = {"fn": self.tidy, "inputs": [*self.inputs[:4], self.made], "outputs": self.extras,
+                **LIVE}
         for event in events:
             self.note_address(shared, event)
-        slow = {"inputs": self.inputs[:4], **QUIET, "show_progress": "minimal", **ONE_AT_A_TIME}
-        grid.click(self.morph, outputs=self.sheet, **slow)
-        gif.click(self.animate, outputs=[self.sheet, self.download], **slow)
+            event.then(**tidy)
+        slow = {"inputs": self.inputs[:4], **QUIET, "show_progress": "minimal", **ONE_AT_A_TIME,
+                "outputs": [*self.extras, self.refusal]}
+        for button, make in ((grid, self.morph), (gif, self.animate)):
+            made = button.click(told(make, len(self.extras)), **slow)
+            made.then(**tidy)  # the settings may have been changed meanwhile
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
@@ -74,16 +93,17 @@ class ExploreTab(Tab):
         view = view.without() if view.given.get("class") in names else view.without("class")
         return [
             gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
-            view.whole("seed", 0, MAX_SEED, 0),
-            view.whole("to", 0, MAX_SEED, 1),
+            view.whole("seed", 0, MAX_SEED, first_pair(pipe)[0]),
+            view.whole("to", 0, MAX_SEED, first_pair(pipe)[1]),
             view.number("at", 0, 1, 0.5),
-            _blank(pipe), "", gr.DownloadButton(value=None, interactive=False),
+            _blank(pipe), *nothing_made(), "",
         ]
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
         arrived = event.then(
-            self.paint_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
+            told(self.paint_in_front, len(self.outputs)), [shared.where, *self.inputs],
+            [*self.outputs, self.refusal], **QUIET, queue=False,
         )
         self.note_address(shared, arrived)
 
@@ -108,8 +128,15 @@ class ExploreTab(Tab):
         names = [pipe.class_names[i] for i in labels]
         return _stage(run, names, here, seeds, place), query
 
-    def morph(self, model: Any, name: Any, start: Any, end: Any) -> str:
-        """Every class on the way from one seed to the other, one row each."""
+    def tidy(self, model: Any, name: Any, start: Any, end: Any, made: Any) -> tuple:
+        """Sheet, GIF and what they show: gone, once the settings are others."""
+        if made and made != _key(model, name, start, end):
+            return nothing_made()
+        return (gr.skip(),) * len(self.extras)
+
+    def morph(self, model: Any, name: Any, start: Any, end: Any) -> tuple[str, Any, str]:
+        """Every class on the way from one seed to the other, one row each; no GIF of other
+        settings stays beside it."""
         samplers = self.models.get(model)
         pipe = samplers.pipe
         labels, seeds = _labels(pipe, read_class(pipe, name)), _read_seeds(start, end)
@@ -123,14 +150,15 @@ class ExploreTab(Tab):
                                 f"{places[i % COLUMNS]:.0%} of the way")
             for i, image in enumerate(run.images)
         ]
-        return _sheet(
+        sheet = _sheet(
             present.cells(cells, COLUMNS),
             f"Seed {seeds[0]} on the left, seed {seeds[1]} on the right; a row has one class, a "
             f"column one noise. {len(cells)} images in one pass, {present.duration(run.seconds)}.",
         )
+        return sheet, gr.skip(), _key(model, name, start, end)
 
-    def animate(self, model: Any, name: Any, start: Any, end: Any) -> tuple[str, Any]:
-        """A GIF there and back, on the page and as a file."""
+    def animate(self, model: Any, name: Any, start: Any, end: Any) -> tuple[str, Any, str]:
+        """A GIF there and back, on the page and as a file, and what it shows."""
         samplers = self.models.get(model)
         label, seeds = read_class(samplers.pipe, name), _read_seeds(start, end)
         places = [i / (FRAMES - 1) for i in range(FRAMES)]
@@ -145,11 +173,28 @@ class ExploreTab(Tab):
             f'<img class="dd2-gif" alt="{text}" src="{present.as_uri(data, "gif")}"></picture>',
             f"{FRAMES} images in one pass, {present.duration(run.seconds)}.",
         )
-        return shown, gr.DownloadButton(value=path, interactive=True)
+        return (shown, gr.DownloadButton(value=path, interactive=True),
+                _key(model, name, start, end))
 
 
-def _seed(value: int, label: str) -> gr.Number:
-    return gr.Number(value, minimum=0, maximum=MAX_SEED, precision=0, label=label, min_width=120)
+def nothing_made() -> tuple[str, gr.DownloadButton, str]:
+    """No sheet, no GIF, made of nothing."""
+    return "", gr.DownloadButton(value=None, interactive=False), ""
+
+
+def first_pair(pipe: Any) -> tuple[int, int]:
+    """The two seeds that the tab opens with."""
+    return FIRST_PAIRS.get(pipe.name, (0, 1))
+
+
+def _key(*settings: Any) -> str:
+    """What a sheet or a GIF was made of, in one text."""
+    return json.dumps(settings)
+
+
+def _seed(value: int, label: str, name: str) -> gr.Number:
+    return gr.Number(value, minimum=0, maximum=MAX_SEED, precision=0, label=label, min_width=80,
+                     elem_id=name)
 
 
 def _read_seeds(start: Any, end: Any) -> tuple[int, int]:
@@ -168,7 +213,7 @@ def _labels(pipe: Any, label: int) -> list[int]:
 
 def _blank(pipe: Any) -> str:
     names = [pipe.class_names[i] for i in _labels(pipe, 0)]
-    return _stage(None, names, 0, (0, 1), 0.5)
+    return _stage(None, names, 0, first_pair(pipe), 0.5)
 
 
 def _stage(
@@ -185,7 +230,9 @@ def _stage(
         + _figure(ends[1], f"{name}, seed {seeds[1]}", f"Seed {seeds[1]}")
     )
     small = [
-        _figure(image, f"{other}, same noise", other, "now" if i == here else "")
+        f'<button type="button" class="dd2-choose" data-class="{html.escape(other)}" '
+        f'aria-pressed="{"true" if i == here else "false"}">'
+        f'{_figure(image, f"{other}, same noise", other, "now" if i == here else "")}</button>'
         for i, (image, other) in enumerate(zip(row, names, strict=True))
     ]
     cost = "Not painted yet" if run is None else (

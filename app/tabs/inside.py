@@ -10,7 +10,7 @@ from app.html import measured
 from app.html.charts import side_by_side
 from app.html.score_view import charts_of, says, training_charts, whole_picture
 from app.requests import MAX_SEED, number, read_class, read_seed, whole
-from app.tabs.tab import LIVE, QUIET, Shared, Tab
+from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
 
 EXPLAIN = """
 Choose a token of an image that the one-step model painted. The teacher has looked at the tokens
@@ -47,13 +47,16 @@ class InsideTab(Tab):
                 buttons=[],
             )
         flush = {"elem_classes": "dd2-flush"}
+        self.says_no()
         self.shown = gr.HTML(_blank(), elem_id="inside", **flush)
         gr.Markdown("### How the training went", elem_classes="dd2-intro")
         self.training = gr.HTML(_training(pipe), elem_id="training", **flush)
-        self.fitted = [self.name, self.seed, self.token, self.time, self.training]
+        self.fitted = [self.name, self.seed, self.token, self.time, self.training,
+                       self.refusal]
         self.inputs = [shared.model, self.name, self.seed, self.token, self.time]
         self.outputs = [self.shown, self.address]
-        live = {"fn": self.show, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
+        live = {"fn": told(self.show, len(self.outputs)), "inputs": self.inputs,
+                "outputs": [*self.outputs, self.refusal], **LIVE}
         for event in (self.name.input(**live), self.seed.input(**live),
                       self.token.input(**live), self.time.input(**live)):
             self.note_address(shared, event)
@@ -67,13 +70,14 @@ class InsideTab(Tab):
             view.whole("seed", 0, MAX_SEED, 0),
             gr.Slider(maximum=tokens, value=view.whole("token", 1, tokens, tokens // 2)),
             view.number("t", 0.02, 0.98, 0.5),
-            _training(pipe),
+            _training(pipe), "",
         ]
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
         arrived = event.then(
-            self.show_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
+            told(self.show_in_front, len(self.outputs)), [shared.where, *self.inputs],
+            [*self.outputs, self.refusal], **QUIET, queue=False,
         )
         self.note_address(shared, arrived)
 

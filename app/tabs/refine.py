@@ -1,5 +1,6 @@
 """The tab between one step and all of them: one step, then the teacher from a step on."""
 
+import html
 from typing import Any
 
 import gradio as gr
@@ -10,9 +11,11 @@ from app.html import measured, present
 from app.html.charts import Axes, Chart, Line, Mark, around, draw
 from app.requests import ALL_CLASSES, MAX_SEED, read_request, whole
 from app.serve.runs import Run
-from app.tabs.tab import LIVE, QUIET, Shared, Tab
+from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
 
 COUNT = 8  # images
+SHOWS_MOST = ("fashion-var",)  # models where one pass more shows something, by looking
+FIRST_PASSES = 2  # one step, and the teacher's last
 
 EXPLAIN = """
 The one-step model paints everything, then the teacher paints again from some step on, with what the
@@ -29,46 +32,62 @@ class RefineTab(Tab):
     def build(self, shared: Shared) -> None:
         """See `Tab.build`."""
         pipe = self.models.default.pipe
-        gr.Markdown("## Refine" + EXPLAIN, elem_classes="dd2-intro")
-        with gr.Row(elem_classes="dd2-controls"):
+        with gr.Row(elem_classes="dd2-controls dd2-low"):
             self.name = gr.Dropdown(
                 [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class"
             )
-            self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
+            self.seed = gr.Number(
+                0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed", elem_id="refine-seed"
+            )
+        self.says_no()
         self.passes = gr.Slider(
-            1, pipe.teacher.num_steps, value=1, step=1, label="Passes", elem_id="passes",
-            buttons=[],
+            1, pipe.teacher.num_steps, value=FIRST_PASSES, step=1, label="Passes",
+            elem_id="passes", buttons=[],
         )
         flush = {"elem_classes": "dd2-flush"}
         with gr.Row(equal_height=True):
             with gr.Column(min_width=300):
-                blank = _panel(pipe, None, 1, [""] * COUNT)
+                blank = _panel(pipe, None, FIRST_PASSES, [""] * COUNT)
                 self.panel = gr.HTML(blank, elem_id="refined", **flush)
             with gr.Column(min_width=300):
-                self.curve = gr.HTML(_curve(pipe, 1), elem_id="curve", **flush)
-        self.fitted = [self.name, self.seed, self.passes, self.panel, self.curve]
+                self.curve = gr.HTML(self._about(pipe, FIRST_PASSES), elem_id="curve", **flush)
+        gr.Markdown("#### What a few passes more buy" + EXPLAIN, elem_classes="dd2-intro")
+        self.fitted = [self.name, self.seed, self.passes, self.panel, self.curve, self.refusal]
         self.inputs = [shared.model, self.name, self.seed, self.passes]
         self.outputs = [self.panel, self.curve, self.address]
-        live = {"fn": self.paint, "inputs": self.inputs, "outputs": self.outputs, **LIVE}
+        live = {"fn": told(self.paint, len(self.outputs)), "inputs": self.inputs,
+                "outputs": [*self.outputs, self.refusal], **LIVE}
         for event in (self.name.input(**live), self.seed.input(**live), self.passes.input(**live)):
             self.note_address(shared, event)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
         options, steps = [ALL_CLASSES, *pipe.class_names], pipe.teacher.num_steps
-        passes = view.whole("passes", 1, steps, 1)
+        passes = view.whole("passes", 1, steps, min(steps, FIRST_PASSES))
         return [
             gr.Dropdown(choices=options, value=view.choice("class", options, ALL_CLASSES)),
             view.whole("seed", 0, MAX_SEED, 0),
             gr.Slider(maximum=steps, value=passes),
             _panel(pipe, None, passes, [""] * COUNT),
-            _curve(pipe, passes),
+            self._about(pipe, passes), "",
         ]
+
+    def _about(self, pipe: Any, passes: int) -> str:
+        """The curve, and the way to the model where a second pass shows something."""
+        curve, other = _curve(pipe, passes), shows_most(self.models.names)
+        if other in (None, pipe.name):
+            return curve
+        name = html.escape(other)
+        return (
+            f'{curve}<p class="dd2-note">A second pass changes most where the last step decides '
+            f'half of the tokens: <a href="?model={name}&amp;tab=refine">{name}</a>.</p>'
+        )
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
         arrived = event.then(
-            self.paint_in_front, [shared.where, *self.inputs], self.outputs, **QUIET, queue=False
+            told(self.paint_in_front, len(self.outputs)), [shared.where, *self.inputs],
+            [*self.outputs, self.refusal], **QUIET, queue=False,
         )
         self.note_address(shared, arrived)
 
@@ -88,7 +107,12 @@ class RefineTab(Tab):
         query = address(
             self.id, model or pipe.name, class_=name, seed=request.seed, passes=passes
         )
-        return _panel(pipe, run, passes, request.names), _curve(pipe, passes), query
+        return _panel(pipe, run, passes, request.names), self._about(pipe, passes), query
+
+
+def shows_most(names: list[str]) -> str | None:
+    """The model, of those on offer, where a second pass shows something."""
+    return next((name for name in SHOWS_MOST if name in names), None)
 
 
 def _panel(pipe: Any, run: Run | None, passes: int, names: list[str]) -> str:

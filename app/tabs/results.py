@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 
 from app.address import View, address
-from app.html import measured, present
+from app.html import conclusions, measured, present
 from app.requests import quote, refuse
-from app.tabs.tab import LIVE, QUIET, Shared, Tab
+from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
 from dd2core import DD2Error
 from dd2core.results import tables
 from dd2core.results.collection import Results
@@ -22,6 +22,8 @@ the other rows and with no other paper's numbers. Only rows with an IS (Inceptio
 Inception's features. Fewer than 10,000 samples, of those fewer than 50,000, make an estimate.
 """
 NONE = "no grids"
+
+
 def _training(results: Results) -> str:
     """What training took; nothing if a log is of another version, or damaged."""
     try:
@@ -30,14 +32,16 @@ def _training(results: Results) -> str:
         return ""
 
 
-# Heading, table, and the tables whose commands made it; none: `train.all`.
-SECTIONS: tuple[tuple[str, Callable[[Results], str], tuple[str, ...]], ...] = (
-    ("Quality", tables.quality_table, ("quality", "guidance")),
-    ("Speed", tables.speed_table, ("speed",)),
-    ("One step, then the teacher from a step on", tables.refine_table, ("refine",)),
-    ("The teacher by guidance scale", tables.guidance_table, ("guidance",)),
-    ("What training took", _training, ()),
-    ("Estimates along the way", tables.tried_table, ("tried",)),
+# Heading, what to conclude, table, and the tables whose commands made it; none: `train.all`.
+Told = Callable[[Results], str]
+SECTIONS: tuple[tuple[str, Told, Told, tuple[str, ...]], ...] = (
+    ("Quality", conclusions.quality, tables.quality_table, ("quality", "guidance")),
+    ("Speed", conclusions.speed, tables.speed_table, ("speed",)),
+    ("One step, then the teacher from a step on", conclusions.refine, tables.refine_table,
+     ("refine",)),
+    ("The teacher by guidance scale", conclusions.guidance, tables.guidance_table, ("guidance",)),
+    ("What training took", conclusions.training, _training, ()),
+    ("Estimates along the way", conclusions.tried, tables.tried_table, ("tried",)),
 )
 
 
@@ -49,6 +53,7 @@ class ResultsTab(Tab):
     def build(self, shared: Shared) -> None:
         """See `Tab.build`."""
         gr.Markdown("## Results" + EXPLAIN, elem_classes="dd2-intro")
+        self.says_no()
         self.tables = gr.HTML("", elem_id="tables", elem_classes="dd2-flush")
         gr.Markdown("### Samples, side by side", elem_classes="dd2-intro")
         self.names, self.grids = [], []
@@ -59,9 +64,9 @@ class ResultsTab(Tab):
                     self.grids.append(gr.HTML(
                         "", elem_id=f"grid-{side.lower()}", elem_classes="dd2-flush"
                     ))
-        self.fitted = [*self.names, self.tables, *self.grids]
+        self.fitted = [*self.names, self.tables, *self.grids, self.refusal]
         for name, grid in zip(self.names, self.grids, strict=True):
-            name.input(self.show, [shared.model, name], grid, **LIVE)
+            name.input(told(self.show, 1), [shared.model, name], [grid, self.refusal], **LIVE)
 
     def fit(self, pipe: Any, view: View) -> list[Any]:
         """See `Tab.fit`."""
@@ -70,7 +75,7 @@ class ResultsTab(Tab):
         one = next((i for i, name in enumerate(names) if name.startswith("DD2")), 0)
         teacher = _presets_teacher(grids)
         chosen = [gr.Dropdown(choices=names, value=names[i]) for i in (teacher, one)]
-        return [*chosen, "", "", ""]  # tables and grids are filled in when the tab is in front
+        return [*chosen, "", "", "", ""]  # tables and grids are filled in when the tab is in front
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
@@ -111,12 +116,18 @@ def tables_of(pipe: Any) -> str:
     if results is None:
         return '<p class="dd2-note">No measurements lie beside this model.</p>'
     parts = []
-    for title, table, made_by in SECTIONS:
-        text = table(results)
+    rows = results.of("quality")
+    best = any(m.method == "one_step" and conclusions.is_best(m, rows) for m in rows)
+    for title, conclusion, table, made_by in SECTIONS:
+        text = conclusions.plain(table(results))
         if text:
             commands = tables.commands(results, *made_by) if made_by else (
                 f"python -m train.all preset={pipe.name}")
-            parts.append(f"<h3>{title}</h3>{measured.as_html(text, title)}{_folded(commands)}")
+            said = html.escape(conclusion(results))
+            parts.append(
+                f'<h3>{title}</h3><p class="dd2-says">{said}</p>'
+                f"{measured.as_html(text, title, best)}{_folded(commands)}"
+            )
     return "".join(parts)
 
 
@@ -132,7 +143,7 @@ def _folded(commands: str) -> str:
 def _grid(grid: measured.Grid) -> str:
     m = grid.measurement
     estimate = "estimate, " if m.estimate else ""
-    text = html.escape(f"Samples: {grid.name}, FD {m.fd:.2f}")
+    text = html.escape(f"Samples: {conclusions.plain(grid.name)}, FD {m.fd:.2f}")
     return (
         f'<figure class="dd2-sheet"><img alt="{text}" src="'
         f'{present.as_uri(grid.path.read_bytes(), "png")}"><figcaption>FD {m.fd:.2f} '

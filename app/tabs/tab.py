@@ -1,10 +1,13 @@
 """What the tabs of the page have in common."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from app.address import View
+from app.html.present import refusal
 from app.serve.models import Models
 
 ONE_AT_A_TIME = {"concurrency_id": "sampler", "concurrency_limit": 1}  # flat memory, fair turns
@@ -17,20 +20,47 @@ QUIET = {
 LIVE = {**QUIET, "queue": False, "trigger_mode": "always_last"}
 
 
+# A plain select: Gradio's dropdown fires again whenever it loses the focus, picked or not.
+PICKER = (
+    '<label class="dd2-pick"><span>Model</span><select {{#if single}}disabled{{/if}}>'
+    '{{#each names}}<option value="{{this}}">{{this}}</option>{{/each}}</select></label>'
+)
+
+
+def told(handler: Callable[..., Any], outputs: int) -> Callable[..., tuple]:
+    """`handler` for an event: its values and an empty sentence, or, where it refuses, nothing but
+    the sentence, for the element beside the controls. Raised, it would be an HTTP 500.
+
+    Args:
+        handler: returns a tuple of values, or one.
+        outputs (int): how many.
+    """
+    @functools.wraps(handler)
+    def answer(*values: Any) -> tuple:
+        try:
+            made = handler(*values)
+        except gr.Error as error:
+            return (*(gr.skip(),) * outputs, refusal(error.message))
+        return (*(made if isinstance(made, tuple) else (made,)), "")
+
+    return answer
+
+
 class Shared:
     """Components that all tabs use.
 
     Attributes:
         model: the picker.
+        fitted: name of the model that the page shows, hidden; an unchanged pick changes nothing.
         where: id of the tab in front, hidden.
         search: query with which the page was opened, hidden.
     """
 
     def __init__(self, models: Models) -> None:
-        several = len(models.names) > 1
-        self.model = gr.Dropdown(
-            models.names, value=models.names[0], label="Model", interactive=several,
-            elem_id="model", min_width=200, scale=0,
+        self.model = gr.HTML(
+            models.names[0], html_template=PICKER, js_on_load="dd2.picker(element, props, trigger)",
+            names=models.names, single=len(models.names) == 1, elem_id="model",
+            elem_classes="dd2-flush", min_width=200,
         )
         self.where = gr.Textbox("compare", visible=False, label="Tab")
         self.search = gr.Textbox("", visible=False, label="Address")
@@ -43,6 +73,7 @@ class Tab:
         id, title: of the tab.
         fitted: components whose range or content depends on the model.
         address: query of the tab's view, hidden; `page.js` takes it from there.
+        refusal: the place for one sentence; `build` puts it beside the controls (`says_no`).
     """
 
     id: str
@@ -52,6 +83,11 @@ class Tab:
         self.models = models
         self.fitted: list[Any] = []
         self.address = gr.Textbox("", visible=False, label="Address")
+
+    def says_no(self) -> gr.HTML:
+        """The place for a refusal, made where it is called."""
+        self.refusal = gr.HTML("", elem_classes="dd2-flush dd2-no", padding=False)
+        return self.refusal
 
     def build(self, shared: Shared) -> None:
         """Make the components, inside the tab, and connect them."""

@@ -88,7 +88,7 @@ def test_every_tab_fits_every_model(models):
         for kind in (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab):
             tab = kind(models)
             shared = SimpleNamespace(
-                model=gr.Dropdown(models.names), where=gr.Textbox(), search=gr.Textbox()
+                model=gr.HTML(models.names[0]), where=gr.Textbox(), search=gr.Textbox()
             )
             tab.build(shared)
             for name in models.names:
@@ -153,7 +153,7 @@ def test_the_slider_paints_the_ends_the_place_between_and_every_class(models, pi
 
 
 def test_the_morph_has_a_row_for_each_class(models, pipe):
-    html = ExploreTab(models).morph(None, pipe.class_names[0], 0, 1)
+    html, *_ = ExploreTab(models).morph(None, pipe.class_names[0], 0, 1)
     assert html.count("<img") == 8 * len(pipe.class_names)
 
 

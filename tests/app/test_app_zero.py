@@ -9,6 +9,7 @@ import pytest
 
 from app import zero
 from app.requests import read_request
+from app.serve.clocks import LEAST
 from app.serve.runs import Samplers
 from dd2core import Pipeline
 from tests.support import tiny
@@ -51,8 +52,10 @@ def test_every_sampler_works_through_a_lent_gpu(asked):
     assert np.array_equal(painted, pipe.sample_one_step([0], seed=3).images)
     *_, last = lent.teacher(many, 2)
     assert last.done and np.array_equal(last.images, pipe.sample_teacher([0] * 3, seed=3).images)
+    *_, (one, teacher) = lent.measure(few, 0.1)
+    assert min(one.readings, teacher.readings) >= LEAST and one.low <= one.median.seconds
     assert lent.refine(few, pipe.teacher.num_steps - 2).passes == 3
     assert len(lent.morph([0, 1], 1, 2, [0.0, 1.0]).images) == 2
     assert lent.examine(1, 0, 2, 0.5).place == 2
     one, three, *_ = asked
-    assert len(asked) == 5 and one < three and all(0 < s <= 60 for s in asked)  # by batch
+    assert len(asked) == 6 and one < three and all(0 < s <= 60 for s in asked)  # by batch

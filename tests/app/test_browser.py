@@ -20,23 +20,28 @@ def test_a_comparison_from_start_to_end(visit, shown_pipe, slow, width, mode):
     tab.wait_for_selector(".dd2-done")
     assert [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")] == places  # no jump
 
-    assert re.fullmatch(r"\d+(\.\d+)?×", tab.inner_text(".dd2-done b"))
+    assert re.fullmatch(r"\d+(\.\d+)?×", tab.inner_text(".dd2-times"))
     assert step(tab) == shown_pipe.teacher.num_steps
     for panel in ("#one-step", "#teacher"):
         shown = images(tab, panel)
         assert len(shown) == 4 and all("Bag" in image["text"] for image in shown)
         assert all(image["width"] == shown_pipe.image_size for image in shown)
-        assert "–" not in tab.inner_text(f"{panel} dl")  # every number is there
     assert str(shown_pipe.teacher.num_steps) in tab.inner_text("#bars")
+    assert "–" not in tab.inner_text(".dd2-cost")  # every number is there
     machine = tab.inner_text("#machine")
-    assert all(word in machine for word in ("cpu", "float32", "batch of 4", "thread"))
-    assert (top(tab, "#teacher") > top(tab, "#one-step")) == (width < 600)
+    told = ("Bag, seed 5", "cpu", "float32", "batch of 4", "thread")
+    assert all(word in machine for word in told)
+    assert top(tab, "#teacher") == top(tab, "#one-step")  # side by side, on a phone too
+    last = tab.locator("#teacher img").last.bounding_box()
+    assert tab.evaluate("scrollY") == 0 and last["y"] + last["height"] < 740  # no scrolling
+    assert "Bag" in tab.inner_text("#teacher figcaption")
     assert is_tidy(tab)
     keep(tab, f"compare-{width}")
-    for title in ("Teacher’s settings", "Lay one over the other", "Use it from a program"):
+    for title in ("Teacher’s settings", "Use it from a program"):
         tab.click(f"text={title}")
-    tab.wait_for_selector("#overlay img")
     assert is_tidy(tab)
+    tab.click(".dd2-replay")
+    tab.wait_for_selector("#race >> text=times slower than measured")
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -142,8 +147,7 @@ def test_another_model_changes_classes_settings_and_labels(visit):
     assert "One step instead of 3" in tab.inner_text("h1")
     assert all("owl" in image["text"] for image in images(tab, "#one-step"))
     assert "tiny-var" in tab.inner_text("#machine")
-    tab.click("#model input")
-    tab.click("#model li:has-text('fashion-llamagen'), [role=option]:has-text('fashion-llamagen')")
+    tab.select_option("#model select", "fashion-llamagen")
     tab.wait_for_function("document.querySelector('h1').innerText.includes('49')")
     tab.wait_for_function("location.search.includes('model=fashion-llamagen')")
 
@@ -158,7 +162,7 @@ def test_stop_stops_the_teacher_and_the_seed_is_written_back(visit, shown_pipe, 
     tab.wait_for_timeout(1000)
     assert step(tab) == halted < shown_pipe.teacher.num_steps
     shown_pipe.pause = 0.0
-    seed = tab.locator("label:has-text('Seed') input").first
+    seed = tab.locator("#seed input")
     tab.click("#random")  # the next comparison runs, and Stop leaves its result alone
     tab.wait_for_selector(".dd2-done")
     tab.click("#stop")
@@ -175,7 +179,7 @@ def test_what_is_wrong_is_explained_in_one_sentence(visit):
     tab.wait_for_selector(".toast-body >> text=In the address, seed must be a whole number")
     tab.wait_for_selector(".toast-body >> text=Unicorn")
     tab.wait_for_selector(".dd2-done")
-    tab.locator("label:has-text('Seed') input").first.fill("-3")
+    tab.locator("#seed input").fill("-3")
     tab.click("#compare")
-    tab.wait_for_selector("text=The seed must be from 0 to 4294967295, not -3.")
+    tab.wait_for_selector(".dd2-no >> text=The seed must be from 0 to 4294967295, not -3.")
     assert "Traceback" not in tab.inner_text("body")

@@ -40,8 +40,7 @@ def test_after_an_opened_tab_compare_has_the_part_of_the_address_that_it_took(vi
 def test_another_model_ends_the_comparison_of_the_first(visit, slow):
     tab = visit("class=Bag&seed=5&count=2")
     tab.wait_for_selector("#teacher img")
-    tab.click("#model input")
-    tab.click("#model li:has-text('tiny-var'), [role=option]:has-text('tiny-var')")
+    tab.select_option("#model select", "tiny-var")
     tab.wait_for_function("document.querySelector('h1').innerText.includes('of 3')")
     tab.wait_for_selector(".dd2-done")  # not after the first one's forty-nine steps
     tab.wait_for_timeout(500)

@@ -263,7 +263,7 @@ def test_sessions_that_nobody_listens_to_are_forgotten(page, url, monkeypatch):
 
 
 def test_what_waits_unheard_is_not_painted(page, url, monkeypatch):
-    monkeypatch.setattr(queue, "UNHEARD", -1.0)
+    monkeypatch.setattr(queue, "HEARD", 0.3)  # long before it is forgotten
     done = []
     monkeypatch.setattr(page.fns[number(page, "generate")], "fn", lambda *_: done.append(1))
     assert ask(url, f"{API}/queue/join", paint(page, "leaves"))[0] == 200

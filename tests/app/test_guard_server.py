@@ -24,6 +24,7 @@ from app.page import build_page
 from app.serve import connections, guard, server
 from app.serve.models import Models
 from app.tabs.compare import CompareTab
+from app.tabs.tab import Shared
 from dd2core import Pipeline
 from dd2core.store.folder import save_folder
 from tests.support import tiny
@@ -295,7 +296,9 @@ def test_a_models_name_makes_no_file_elsewhere(name):
     model = tiny.model()
     object.__setattr__(model, "name", name)
     tab = CompareTab(Models.of(Pipeline(model)))
-    *_, last = tab.paint(None, None, "All classes", 1, 0, None, None, None, None)
+    with gr.Blocks():
+        tab.build(Shared(tab.models))
+    *_, last = tab.paint(None, None, None, "All classes", 1, 0, None, None, None, None)
     path = Path(last[6].value["path"] if isinstance(last[6].value, dict) else last[6].value)
     cache = Path(get_upload_folder()).resolve()
     assert path.is_file() and path.resolve().parent.parent == cache

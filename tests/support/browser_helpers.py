@@ -57,7 +57,12 @@ def source(tab, panel: str) -> str:
 
 def step(tab) -> int:
     """How far the teacher's panel says it is."""
-    return int(tab.inner_text("#teacher small").split()[0])
+    return int(tab.get_attribute("#teacher .dd2-panel", "data-step"))
+
+
+def open_tab(tab, title: str) -> None:
+    """Bring a tab to the front."""
+    tab.click(f"button[role=tab]:has-text('{title}')")
 
 
 def is_tidy(tab) -> bool:
