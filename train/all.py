@@ -14,19 +14,21 @@ import sys
 import time
 
 from dd2core.errors import DD2Error
-from dd2core.store.names import SAMPLES, STAGES
+from dd2core.store.names import ADAPT, SAMPLES, STAGES
 from train.engine import base, launch
 from train.engine.paths import run_folder
 from train.settings.cli import main
 from train.settings.schema import Config
-from train.settings.stages import ALL, PARALLEL
+from train.settings.stages import ALL, PARALLEL, order
 
 SAMPLERS = ("tokenizer", "teacher", "one_step")
 
 
-def commands(words: list[str], skip: set[str]) -> list[list[str]]:
-    """The command lines of all stages but `skip`, given the words of this one."""
-    out = [[stage, *words] for stage in STAGES if stage not in skip]
+def commands(
+    words: list[str], skip: set[str], stages: tuple[str, ...] = STAGES
+) -> list[list[str]]:
+    """The command lines of all of `stages` but `skip`, given the words of this one."""
+    out = [[stage, *words] for stage in stages if stage not in skip]
     measured = [["evaluate", *words, f"evaluate.sampler={name}"] for name in SAMPLERS]
     if "evaluate" in skip:
         measured = []
@@ -47,6 +49,12 @@ def launcher(stage: str, processes: int) -> tuple[list[str], dict[str, str]]:
     return words, {"OMP_NUM_THREADS": threads, **os.environ}
 
 
+def unneeded(cfg: Config) -> set[str]:
+    """Stages whose result no other stage of this experiment reads."""
+    drawn, adapted = cfg.gts.data == "samples", cfg.adapt.steps > 0
+    return (set() if drawn else {SAMPLES}) | (set() if adapted else {ADAPT})
+
+
 def brought(cfg: Config) -> set[str]:
     """Stages that `base=` makes needless."""
     if not cfg.base:
@@ -65,10 +73,9 @@ def run(cfg: Config) -> None:
     skip = set(cfg.skip.split(",")) if cfg.skip else set()
     if skip - set(ALL):
         raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(ALL)}.")
-    skip |= set() if cfg.gts.data == "samples" else {SAMPLES}
-    skip |= brought(cfg) | ({"export", "evaluate"} if cfg.dry_run else set())
+    skip |= unneeded(cfg) | brought(cfg) | ({"export", "evaluate"} if cfg.dry_run else set())
     start = time.perf_counter()
-    for stage, *args in commands(sys.argv[1:], skip):
+    for stage, *args in commands(sys.argv[1:], skip, order(cfg)):
         since = time.perf_counter()
         words, environment = launcher(stage, 1 if cfg.dry_run else cfg.processes)
         code = launch.call([*words, *args], environment)

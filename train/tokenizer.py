@@ -1,7 +1,8 @@
 """Train the VQ tokenizer: `python -m train.tokenizer preset=fashion-llamagen`.
 
 Reconstruction (L1 + L2), codebook and commitment losses, straight-through gradients; codes that go
-unused are re-seeded from the batch. The weight average is what is kept.
+unused are re-seeded from the batch. A perceptual and an adversarial term sharpen it, where the
+settings have them (`train.tokenizers`). The weight average is what is kept.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dd2core.ema import EMA
 from dd2core.noise import stream_seed
-from dd2core.store.files import write_json, write_tensors
+from dd2core.store.files import load_strict, read_tensors, write_json, write_tensors
 from dd2core.store.names import RESULT, weights
 from dd2core.tools.images import to_float
 from train.data.batches import batch_indices
@@ -23,6 +24,8 @@ from train.engine.base import check_own
 from train.engine.distributed import single_process
 from train.settings.cli import main
 from train.settings.schema import Config
+from train.tokenizers.sharper import sharper
+from train.tokenizers.sharpness import gradient_energy
 
 
 class TokenizerJob:
@@ -31,13 +34,20 @@ class TokenizerJob:
     def __init__(self, cfg: Config, data: Data, device: torch.device):
         self.cfg, self.opts, self.device = cfg, cfg.tokenizer, device
         self.images, self.test_images = data.images, data.test_images
-        self.model = new_tokenizer(cfg).to(device, memory_format=torch.channels_last)
+        model = new_tokenizer(cfg)
+        if self.opts.init:
+            load_strict(model, read_tensors(self.opts.init), self.opts.init)
+        self.model = model.to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, self.opts.ema)
         used = torch.nn.Module()  # how often each code was used since the last re-seeding
         used.register_buffer("count", torch.zeros(self.opts.num_codes, device=device))
         self.used = used
         self.networks = {"model": self.model, "ema": self.ema, "used": used}
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
+        self.sharper = sharper(cfg, device)
+        if self.sharper is not None and self.sharper.adversary is not None:
+            self.networks["discriminator"] = self.sharper.adversary.model
+            self.optimizers["discriminator"] = self.sharper.adversary.optimizer
 
     def batch(self, i: int) -> Tensor:
         """Images of step i, in [−1, 1]."""
@@ -52,12 +62,19 @@ class TokenizerJob:
             recon, tokens, codebook_loss, commitment = self.model(images)
         error = recon.float() - images
         l1, l2 = error.abs().mean(), error.square().mean()
-        loss = o.l1 * l1 + o.l2 * l2 + codebook_loss + o.commitment * commitment
-        optim.optimise(loss, self.model, self.optimizers["model"], o, i)
+        loss, found = o.l1 * l1 + o.l2 * l2 + codebook_loss + o.commitment * commitment, {}
+        steered = loss
+        if self.sharper is not None:
+            grad, found = self.sharper.pull(i, images, recon, self.model.decoder.conv_out.weight)
+            steered = (recon.float() * grad).sum() + codebook_loss + o.commitment * commitment
+        optim.optimise(steered, self.model, self.optimizers["model"], o, i)
         self.ema.update(self.model)
         used = self.revive(i, images, tokens)
+        if self.sharper is not None:
+            found |= self.sharper.after(i, images, recon)
         return {"loss": loss.item(), "mse": l2.item(), "l1": l1.item(),
-                "commitment": commitment.item(), "codes_used": used}
+                "commitment": commitment.item(), "codes_used": used,
+                "energy": energy_ratio(recon.detach(), images), **found}
 
     def revive(self, i: int, images: Tensor, tokens: Tensor) -> int:
         """Count usage; every `revive_every` steps re-seed the codes unused since the last time."""
@@ -77,11 +94,12 @@ class TokenizerJob:
     def finish(self, folder: Path) -> None:
         """Measure and write the average of the tokenizer."""
         best, images = self.ema.module.eval(), self.test_images
-        mse, used = measure(best, images, self.device)
+        found = measure(best, images, self.device)
         write_tensors(folder / weights("tokenizer"), best.state_dict(), torch.float16)
-        write_json(folder / RESULT, {"test_mse": mse, "codes_used": used, "n": len(images)})
-        print(f"tokenizer: MSE {mse:.5f} on [-1, 1], {used} codes in use, "
-              f"N = {len(images)} test images")
+        write_json(folder / RESULT, found)
+        print(f"tokenizer: MSE {found['test_mse']:.5f} on [-1, 1], gradient energy "
+              f"{found['gradient_energy']:.3f} of the originals', {found['codes_used']} codes in "
+              f"use, N = {len(images)} test images")
 
 
 def run(cfg: Config) -> None:
@@ -93,15 +111,30 @@ def run(cfg: Config) -> None:
 
 
 @torch.no_grad()
-def measure(model: torch.nn.Module, images: Tensor, device: torch.device) -> tuple[float, int]:
-    """Mean squared reconstruction error on [−1, 1] and number of codes in use."""
-    total, seen = 0.0, set()
+def measure(model: torch.nn.Module, images: Tensor, device: torch.device) -> dict[str, float]:
+    """What a tokenizer makes of uint8 images (N, channels, H, W).
+
+    Returns:
+        dict: `test_mse`, mean squared error on [−1, 1]; `gradient_energy`, mean |∇x| of the
+        reconstructions relative to that of the images; `codes_used`; `n`.
+    """
+    error, energy, wanted, seen = 0.0, 0.0, 0.0, set()
     for part in images.split(256):
         x = to_float(part).to(device)
         tokens = model.encode(x)
-        total += (model.decode(tokens) - x).square().mean((1, 2, 3)).sum().item()
+        recon = model.decode(tokens)
+        error += (recon - x).square().mean((1, 2, 3)).sum().item()
+        energy += gradient_energy(recon).sum().item()
+        wanted += gradient_energy(x).sum().item()
         seen.update(tokens.flatten().tolist())
-    return total / len(images), len(seen)
+    return {"test_mse": error / len(images), "gradient_energy": energy / max(wanted, 1e-12),
+            "codes_used": len(seen), "n": len(images)}
+
+
+def energy_ratio(recon: Tensor, images: Tensor) -> float:
+    """Mean |∇x| of reconstructions, as they are shown, relative to that of the images."""
+    wanted = gradient_energy(images).mean().item()
+    return gradient_energy(recon.float().clamp(-1, 1)).mean().item() / max(wanted, 1e-12)
 
 
 if __name__ == "__main__":

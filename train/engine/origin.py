@@ -16,11 +16,12 @@ from dd2core.store import names
 from dd2core.store.files import read_json, sha256
 from train.data.digest import data_digest
 from train.engine import base
-from train.engine.paths import first_weights, run_folder
+from train.engine.paths import first_weights, perceptual_file, run_folder
 from train.settings.schema import Config, CSDStage
 
 # Settings of a stage that do not change its result (the last two: beyond the rounding of a sum).
 FREE = ("log_every", "save_every", "accumulate", "checkpoint_blocks")
+NAMED_BY_DIGEST = ("init", "perceptual_net")  # files of a stage, known by what is in them
 COMMON = ("seed", "family", "image_size", "channels")
 GO_ON = "add resume=anyway to go on with what is there"
 
@@ -42,11 +43,15 @@ def origin(cfg: Config, stage: str) -> dict:
 def inputs(cfg: Config, stage: str) -> dict[str, Path]:
     """The files that a stage starts from, by their name in the run folder."""
     run = run_folder(cfg)
-    drawn = cfg.gts.data == "samples" and stage != "teacher"
+    drawn = cfg.gts.data == "samples" and stage not in ("teacher", names.ADAPT)
     files = [run / (names.SAMPLES_ORIGIN if drawn else names.TOKENS_ORIGIN),
              base.tokenizer_file(cfg)]
-    if stage in ("tokenizer", "classifier"):
+    if stage == "tokenizer":
+        return _of_tokenizer(cfg, run)
+    if stage == "classifier":
         return {}
+    if stage in (names.ADAPT, names.ADAPT_FIT):
+        return _of_adapt(cfg, run, stage, files)
     if stage != "teacher":
         files.append(base.teacher_file(cfg))
     if stage in ("warm", "dd1"):
@@ -56,6 +61,22 @@ def inputs(cfg: Config, stage: str) -> dict[str, Path]:
     return {_name(path, run): path for path in files}
 
 
+def _of_adapt(cfg: Config, run: Path, stage: str, files: list[Path]) -> dict[str, Path]:
+    own = [run / names.ADAPT_FIT / names.weights("input"), *files[:1]] * (stage == names.ADAPT)
+    files = [*own, *files[1:], base.source_teacher_file(cfg)]
+    return {_name(path, run): path for path in files}
+
+
+def _of_tokenizer(cfg: Config, run: Path) -> dict[str, Path]:
+    o, found = cfg.tokenizer, {}
+    if (net := perceptual_file(cfg)) is not None:
+        own = o.perceptual_net == names.CLASSIFIER
+        found[_name(net, run) if own else f"perceptual/{net.name}"] = net
+    if o.init:
+        found[f"init/{Path(o.init).name}"] = Path(o.init)
+    return found
+
+
 def _name(path: Path, run: Path) -> str:
     return path.relative_to(run).as_posix() if path.is_relative_to(run) else f"base/{path.name}"
 
@@ -63,7 +84,9 @@ def _name(path: Path, run: Path) -> str:
 def _settings(cfg: Config, stage: str) -> dict:
     section = getattr(cfg, stage)
     found = {key: getattr(cfg, key) for key in COMMON} | {stage: _bound(section)}
-    if stage not in ("tokenizer", "classifier", "teacher"):
+    if stage in (names.ADAPT, names.ADAPT_FIT):
+        found["teacher"] = {k: getattr(cfg.teacher, k) for k in ("input_hidden", "input_layers")}
+    elif stage not in ("tokenizer", "classifier", "teacher"):
         found["head"] = dataclasses.asdict(cfg.head)
     if isinstance(section, CSDStage) and section.pair_share > 0:
         found["warm"] = _bound(cfg.warm)  # whose pairs it regresses
@@ -72,7 +95,9 @@ def _settings(cfg: Config, stage: str) -> dict:
 
 def _bound(section) -> dict:
     """The settings of a section that change its result."""
-    free = FREE if getattr(section, "average", None) else (*FREE, "grid_every")
+    free = (*FREE, *NAMED_BY_DIGEST)
+    if not getattr(section, "average", None):
+        free = (*free, "grid_every")
     return {k: v for k, v in dataclasses.asdict(section).items() if k not in free}
 
 
@@ -92,7 +117,10 @@ def _digest(path: Path, _size: int, _time: int, _inode: int) -> str:
 
 def differences(was: dict, now: dict) -> list[str]:
     """What differs, in words."""
+    # A setting that is newer than the run: it was made with its default, which changes nothing.
+    known = _flat(dataclasses.asdict(Config()))
     before, after = _flat(was.get("settings", {})), _flat(now["settings"])
+    before |= {k: known[k] for k in after.keys() - before.keys() if k in known}
     found = [f"{k}={before.get(k)} (now {after.get(k)})" for k in sorted(before | after)
              if before.get(k) != after.get(k)]
     files, own = was.get("files", {}), now["files"]
@@ -128,7 +156,8 @@ def check_made_of_present(cfg: Config, folder: Path) -> None:
     if cfg.resume == "anyway" or folder.parent != run or not (folder / names.ORIGIN).is_file():
         return
     was = read_json(folder / names.ORIGIN).get("files", {})
-    now = {_name(path, run): path for path in (base.tokenizer_file(cfg), base.teacher_file(cfg))}
+    now = {_name(path, run): path for path in (
+        base.tokenizer_file(cfg), base.teacher_file(cfg), base.source_teacher_file(cfg))}
     stale = [name for name, before in was.items()
              if (path := now.get(name, run / name)).is_file() and digest(path) != before]
     if stale:

@@ -12,6 +12,16 @@ def run_folder(cfg: Config) -> Path:
     return Path(cfg.out) if cfg.out else ROOT / "runs" / names.safe_name(cfg.name, "name")
 
 
+def perceptual_file(cfg: Config) -> Path | None:
+    """The weights that the tokenizer's perceptual term looks with; None where it is off."""
+    o = cfg.tokenizer
+    if o.perceptual <= 0:
+        return None
+    if o.perceptual_net == names.CLASSIFIER:  # this run's
+        return run_folder(cfg) / names.CLASSIFIER / names.weights(names.CLASSIFIER)
+    return Path(o.perceptual_net)
+
+
 def first_weights(cfg: Config, start: str) -> tuple[Path, Path]:
     """Files that generator and guidance network start from (see `CSDStage.start`)."""
     run = run_folder(cfg)

@@ -11,8 +11,9 @@ from train.settings.schema import Config, CSDStage
 # Intervals: [ and ] belong to it, ( and ) do not. None, where a setting may be it, is not checked.
 RANGES = {
     **dict.fromkeys(
-        ("accumulate", "batch", "batches", "channels", "chunk", "code_dim", "crops", "depth",
-         "disc_levels", "disc_width", "euler_steps", "features", "groups", "guidance_steps", "heads", "hidden",
+        ("accumulate", "batch", "batches", "channels", "check_every", "chunk", "code_dim", "crops",
+         "depth", "disc_levels", "disc_width", "euler_steps", "features", "groups",
+         "guidance_steps", "heads", "hidden", "input_hidden", "input_layers",
          "image_size", "log_every", "mult", "n", "num_codes", "pair_batch", "pairs", "per_file",
          "patch", "patch_nums", "processes", "repeats",
          "resize", "revive_every", "save_every", "steps", "thread_counts", "threads", "times",
@@ -23,7 +24,7 @@ RANGES = {
          "ema_first", "grid_every",
          "guidance_first", "head_steps", "l1", "l2", "latent_weight", "lr", "lr_final",
          "lr_discriminator", "lr_guidance", "lr_start", "pair_latent_weight", "pair_weight",
-         "neighbours", "perceptual", "ppl", "phi_convs", "r1",
+         "neighbours", "perceptual", "ppl", "phi_convs", "tolerance", "r1",
          "res_blocks", "start", "starts", "warmup", "warmup_guidance", "weight_decay", "workers"),
         "[0, inf)"),
     **dict.fromkeys(("clip", "ema_warmup", "mlp_ratio", "omega_min", "pair_sharpness",
@@ -33,7 +34,7 @@ RANGES = {
     "quantile": "(0, 1)", "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
     "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",
 }
-MAY_BE_0 = ("warm.steps", "tune.steps")  # stages that may be left out
+MAY_BE_0 = ("adapt.steps", "warm.steps", "tune.steps")  # stages that may be left out
 
 
 def check_ranges(cfg: Config) -> None:

@@ -95,18 +95,36 @@ class TokenizerStage(Stage):
 
 
 @dataclass
-class TeacherStage(Stage):
+class ARStage(Stage):
+    """Training of an AR transformer."""
+
+    class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
+
+
+@dataclass
+class TeacherStage(ARStage):
     """The AR transformer: sizes (see `TransformerConfig` and `VARConfig`) and training."""
 
     depth: int = 8  # blocks
     width: int = 128  # D
     heads: int = 4  # attention heads
     hidden: int = 344  # llamagen: of SwiGLU
-    token_input: str = "codes"  # llamagen: codes: Linear(C, D) on code vectors; table: Embedding
+    token_input: str = "codes"  # llamagen: codes: Linear(C, D) on code vectors; table: Embedding;
+    # mlp: MLP on code vectors, which the stage adapt puts in the place of a table
+    input_hidden: int = 256  # llamagen: width of that MLP's hidden layers
+    input_layers: int = 2  # llamagen: its hidden layers
     mlp_ratio: float = 4.0  # var: hidden width of the MLP / width
     shared_aln: bool = False  # var: one adaLN Linear for all blocks, plus an offset per block
     attn_l2_norm: bool = True  # var: unit queries and keys, learned scale per head
-    class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
+
+
+@dataclass
+class AdaptStage(ARStage):
+    """Training of a teacher whose table became an MLP (`train.adapt`), after `adapt_fit`."""
+
+    steps: int = 0  # at most; 0: no adaptation
+    check_every: int = 1000  # steps between measurements of the held-out cross-entropy
+    tolerance: float = 0.0  # nats per token above the table's at which it is as good as before
 
 
 @dataclass
@@ -278,6 +296,8 @@ class Config:
     out: str | None = None  # folder of the run; None is runs/NAME
     resume: str = "same"  # same: refuse a run of other settings, data or weights; anyway: go on
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model
+    onnx: bool = False  # train.export writes the ONNX graphs of a finished model, nothing else
+    onnx_of: str | None = None  # whose: folder, preset or hub id; None: the run's, else the shipped
     export_hub: str | None = None  # hub id (owner/name) that train.export also uploads to; None: no
     export_license: str = "mit"  # of the weights, in the model card; your data may ask for another
     tensorboard: bool = False  # also write TensorBoard files
@@ -285,6 +305,8 @@ class Config:
     dry_run: bool = False  # print sizes and one step's cost, write nothing
     tokenizer: TokenizerStage = field(default_factory=TokenizerStage)
     teacher: TeacherStage = field(default_factory=TeacherStage)
+    adapt_fit: Stage = field(default_factory=Stage)  # the MLP alone; its `batch` is all codes
+    adapt: AdaptStage = field(default_factory=AdaptStage)
     head: HeadConfig = field(default_factory=HeadConfig)
     tokens: Tokens = field(default_factory=Tokens)
     samples: Samples = field(default_factory=Samples)

@@ -1,11 +1,20 @@
 """The stages of an experiment: one list, in the order in which they run."""
 
-from dd2core.store.names import SAMPLES, STAGES
+from dd2core.store.names import ADAPT, CLASSIFIER, SAMPLES, STAGES
 from train.settings.schema import Config
 
-TRAINED = tuple(stage for stage in STAGES if stage != SAMPLES)  # each has a section `Stage`
+TRAINED = tuple(s for s in STAGES if s not in (ADAPT, SAMPLES))  # what every preset trains
 ALL = (*STAGES, "export", "evaluate")  # of train.all
-PARALLEL = ("teacher", "samples", "gts", "warm", "csd", "tune", "dd1")  # that torchrun may start
+PARALLEL = (  # that torchrun may start
+    "teacher", ADAPT, "samples", "gts", "warm", "csd", "tune", "dd1")
+
+
+def order(cfg: Config) -> tuple[str, ...]:
+    """The stages in the order in which `train.all` runs them: the classifier comes first where the
+    tokenizer's perceptual term looks with it."""
+    if cfg.tokenizer.perceptual > 0 and cfg.tokenizer.perceptual_net == CLASSIFIER:
+        return (CLASSIFIER, *(stage for stage in STAGES if stage != CLASSIFIER))
+    return STAGES
 
 
 def distilled(cfg: Config) -> str:

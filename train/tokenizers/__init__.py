@@ -1,0 +1,1 @@
+"""What the tokenizer stage adds to plain reconstruction: sharper pictures."""
