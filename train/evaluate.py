@@ -57,7 +57,7 @@ from train.data.batches import evenly
 from train.data.enough import FEWEST as FEWEST_HELD
 from train.data.fashion import Data
 from train.data.labels import load_data
-from train.data.tokens import encode_all
+from train.data.shards.encode import encode_all
 from train.engine import distributed, loop
 from train.engine.paths import run_folder
 from train.measure import inception

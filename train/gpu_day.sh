@@ -145,7 +145,7 @@ keep() {
   tar -czf "$OUT/results.tar.gz" --exclude='*.safetensors' --exclude='state.pt' \
     --exclude=tensorboard --exclude='.*.tmp' -C "$RUNS" .
   # The states of finished stages are not needed any more: their weights are.
-  local skip=(--exclude=tensorboard --exclude='.*.tmp' --exclude=tokens.safetensors
+  local skip=(--exclude=tensorboard --exclude='.*.tmp' --exclude='train-*.safetensors'
               --exclude='pairs-*.safetensors')
   local s
   for s in "$MARKS"/*; do

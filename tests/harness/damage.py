@@ -92,7 +92,8 @@ def damaged_states(half: Path, whole: Path, folder: Path, n: int, seed: int = 0)
     for i in range(n):
         out = folder / f"damaged-{i}"
         shutil.copytree(half, out)
-        files = sorted(p for s in stages for p in (out / s).iterdir() if p.suffix != ".lock")
+        files = sorted(p for s in stages for p in (out / s).rglob("*")
+                       if p.is_file() and p.suffix != ".lock")
         state = out / "csd" / "state.pt"
         path = state if source.random() < 0.5 else source.choice(files)
         what = f"{path.relative_to(out)}: {harm(path, source)} (seed {seed}, number {i})"

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dd2core.store.files import read_json, read_tensors
 from dd2core.store.state import load_state
 from train.settings.cli import load_config
 from train.settings.schema import Config
@@ -79,6 +80,19 @@ def without_seconds(folder: Path) -> list[dict]:
     seconds = [line.pop("seconds") for line in lines]
     assert seconds == sorted(seconds) and seconds[0] > 0
     return lines
+
+
+def kept_tokens(run: Path) -> dict[str, torch.Tensor]:
+    """The tokens and labels that a run keeps: tokens, labels, test_tokens, test_labels."""
+    source = read_json(run / "tokens" / "source.json")
+    [manifest] = (run / "tokens").glob("*/manifest.json")
+    assert read_json(manifest)["plan"].items() <= source.items()
+    found: dict[str, list] = {}
+    for name in read_json(manifest)["files"]:
+        before = "test_" if name.startswith("test-") else ""
+        for key, a in read_tensors(manifest.parent / name, sealed=True).items():
+            found.setdefault(before + key, []).append(a.long())
+    return {key: torch.cat(parts) for key, parts in found.items()}
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from dd2core import load_pipeline
 from dd2core.errors import DD2Error
 from dd2core.families.var.teacher import VARTeacher
 from dd2core.store.files import read_tensors
-from tests.support.train_helpers import config, grey, log_steps
+from tests.support.train_helpers import config, grey, kept_tokens, log_steps
 from train.engine.assemble import new_tokenizer, new_transformer
 from train.settings.cli import load_config
 
@@ -33,7 +33,7 @@ def test_every_stage_runs(finished):
 
 
 def test_tokens_are_those_of_all_scales(finished):
-    tokens = read_tensors(finished / "tokens" / "tokens.safetensors")["tokens"]
+    tokens = kept_tokens(finished)["tokens"]
     assert tokens.shape[1] == 21 and tokens.max() < 128
 
 

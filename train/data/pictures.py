@@ -1,5 +1,6 @@
 """A folder of class folders with pictures, read when they are asked for: so ImageNet fits too."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dd2core.errors import DD2Error, some
@@ -15,6 +17,7 @@ from train.data.folders import Classes, find_classes, kinds
 from train.data.listing import list_folder
 from train.data.notes import say_once, shown
 from train.data.pixels import read_rgb
+from train.data.transforms.squares import read_square
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Pictures:
         return self.transform(read_rgb(path))
 
 
-def open_pictures(folder: Path, image_size: int, channels: int) -> Pictures:
+def open_pictures(folder: Path, image_size: int, channels: int, how: str = "square") -> Pictures:
     """The pictures of a folder, resized and cropped to squares; none is read yet.
 
     Args:
@@ -57,6 +60,7 @@ def open_pictures(folder: Path, image_size: int, channels: int) -> Pictures:
             without a second part every tenth picture of each class is held out.
         image_size (int): pixels a side.
         channels (int): 1 grey, 3 RGB.
+        how (str): see `train.data.transforms.squares`.
 
     Raises:
         DD2Error: no class folders, or too few pictures.
@@ -74,7 +78,7 @@ def open_pictures(folder: Path, image_size: int, channels: int) -> Pictures:
         torch.arange(len(paths)) >= sum(map(len, found.pictures.values())))
     parts = {"train": (~test).nonzero()[:, 0], "test": test.nonzero()[:, 0]}
     _tell(folder, found, held, parts)
-    return Pictures(paths, labels, parts, names, _transform(image_size, channels))
+    return Pictures(paths, labels, parts, names, _transform(image_size, channels, how))
 
 
 def open_folder(folder: Path, image_size: int) -> Pictures:
@@ -108,8 +112,5 @@ def _tell(folder: Path, found: Classes, held: Classes | None, parts: dict[str, T
         say_once(f"left out in {shown(folder)}: {some([shown(name) for name in left])}")
 
 
-def _transform(size: int, channels: int) -> Callable:
-    from torchvision import transforms as T
-
-    steps = [T.Resize(size, antialias=True), T.CenterCrop(size), T.PILToTensor()]
-    return T.Compose([T.Grayscale(), *steps] if channels == 1 else steps)
+def _transform(size: int, channels: int, how: str = "square") -> Callable[[Image.Image], Tensor]:
+    return functools.partial(read_square, how=how, size=size, channels=channels)

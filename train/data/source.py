@@ -62,7 +62,7 @@ def find_pictures(cfg: Config) -> Pictures | None:
         raise DD2Error(f"data={cfg.data} is no folder: give one with a sub-folder per class.")
     if _find_idx(folder, "train-images-idx3-ubyte") is not None:
         return None
-    pictures = open_pictures(folder, cfg.image_size, cfg.channels)
+    pictures = open_pictures(folder, cfg.image_size, cfg.channels, cfg.tokens.transform)
     check_enough(f"data={cfg.data}", *(len(pictures.parts[part]) for part in ("train", "test")))
     return pictures
 

@@ -1,21 +1,27 @@
-"""A data set as token sequences: extracted once and cached in the run folder."""
+"""A data set as token sequences: extracted once, by all processes, and kept in the run folder."""
 
+import functools
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from dd2core.errors import DD2Error
 from dd2core.store import names
-from dd2core.store.files import read_json, read_tensors, sha256, write_json, write_tensors
-from dd2core.tools.images import to_float
-from train.data import labels
+from dd2core.store.atomic import write_atomic
+from dd2core.store.files import read_json, sha256, write_json
 from train.data.digest import data_digest
+from train.data.notes import say_once, shown
+from train.data.shards.encode import MOST_LEFT_OUT, Encoding
+from train.data.shards.originals import Originals
+from train.data.shards.sequences import Sequences
+from train.data.shards.sets import ShardSet, from_main
 from train.data.source import find_pictures, load_data
 from train.engine import base
 from train.engine.paths import run_folder
-from train.settings.schema import Config
+from train.settings.schema import Config, Tokens
 
 
 @dataclass(frozen=True)
@@ -23,83 +29,86 @@ class TokenData:
     """Token sequences of a data set.
 
     Attributes:
-        tokens: training tokens, int64 (N, L).
+        tokens: training tokens, int64 (N, L); on disk until they are asked for.
         labels: int64 (N,).
         test_tokens, test_labels: the held-out part.
     """
 
-    tokens: Tensor
+    tokens: Tensor | Sequences
     labels: Tensor
-    test_tokens: Tensor
+    test_tokens: Tensor | Sequences
     test_labels: Tensor
 
 
-@torch.no_grad()
 def load_tokens(cfg: Config, tokenizer: nn.Module, device: torch.device) -> TokenData:
-    """The tokens of the data set: extracted once and cached in the run folder.
+    """The tokens of the data set: extracted once and kept in the run folder.
 
-    Another tokenizer or other data (`data_digest`) make them anew, and `classes.json` beside them.
+    Another tokenizer, other data (`data_digest`) or other squares of them (section `tokens`) make
+    them anew, and `classes.json` beside them. Pictures that cannot be read are left out, by name in
+    `left-out.txt`.
+
+    Raises:
+        DD2Error: more than one in a hundred pictures cannot be read, or see `find_pictures`.
     """
-    run = run_folder(cfg)
-    path = run / names.TOKENS
-    if cfg.dry_run and not path.exists():
+    if cfg.dry_run and not (run_folder(cfg) / names.TOKENS_ORIGIN).exists():
         v, classes = tokenizer.cfg, len(class_names(cfg))
         x, y = torch.randint(v.num_codes, (4096, v.num_tokens)), torch.randint(classes, (4096,))
         return TokenData(x, y, x[:256], y[:256])
-    source_file, source = run / names.TOKENS_ORIGIN, {
+    originals = functools.cache(lambda: Originals(cfg))
+    found = token_set(cfg, lambda: {part: len(y) for part, y in originals().labels.items()})
+    if not from_main(found.complete):
+        if cfg.dry_run:
+            raise DD2Error(f"{run_folder(cfg) / names.TOKENS} is of other data or settings, and a "
+                           "dry run makes no tokens: run train.tokens first.")
+        found.fill(Encoding(originals(), tokenizer, device), tokenizer.cfg.num_codes)
+        from_main(lambda: _list_left_out(found, originals()))
+    if not cfg.dry_run:
+        from_main(lambda: _point_to(cfg, found))
+    return TokenData(*found.read("train"), *found.read("test"))
+
+
+def token_set(cfg: Config, parts: Callable[[], dict[str, int]]) -> ShardSet:
+    """The files of the tokens that the settings name; `parts` counts images (see `ShardSet`)."""
+    plan = from_main(lambda: {
         "data": data_digest(cfg), "image_size": cfg.image_size, "channels": cfg.channels,
-        "tokenizer_sha256": sha256(base.tokenizer_file(cfg))}
-    if path.exists() and source_file.exists() and _without_names(read_json(source_file)) == source:
-        return TokenData(**read_tensors(path, sealed=True))
-    found, own = _encode_data(cfg, tokenizer, device)
-    if cfg.dry_run:
-        return TokenData(**found)
+        "tokenizer_sha256": sha256(base.tokenizer_file(cfg)), **_squares(cfg)})
+    return ShardSet(run_folder(cfg) / names.TOKENS, plan, cfg.tokens.per_file, parts)
+
+
+def _squares(cfg: Config) -> dict:
+    """How pictures become squares, where it is not the usual way."""
+    usual = Tokens()
+    return {key: value for key in ("transform", "flips", "crops")
+            if (value := getattr(cfg.tokens, key)) != getattr(usual, key)}
+
+
+def _list_left_out(found: ShardSet, originals: Originals) -> None:
+    """Write `left-out.txt` in the set's folder, if there is anything in it."""
+    left, path = found.left_out(), found.folder / names.LEFT_OUT
+    if len(left) > MOST_LEFT_OUT * sum(found.parts.values()):
+        raise DD2Error(f"{len(left)} of the pictures in data={originals.cfg.data} cannot be read, "
+                       f"more than 1 in 100: replace or remove {shown(originals.name(left[0]))} "
+                       "and the others.")
+    if left:
+        lines = [shown(originals.name(key)) + "\n" for key in left]
+        write_atomic(path, "".join(lines).encode())
+        say_once(f"{len(left)} pictures cannot be read and are left out: {path} names them")
+
+
+def _point_to(cfg: Config, found: ShardSet) -> None:
+    """`source.json`, which says what the tokens in use are made of, and `classes.json`; sets that
+    were in use before are removed."""
+    above = run_folder(cfg) / names.TOKENS
+    source_file, classes = run_folder(cfg) / names.TOKENS_ORIGIN, run_folder(cfg) / names.CLASSES
+    known = read_json(source_file) if source_file.exists() else {}
+    if classes.exists() and known == {**found.plan, "classes_sha256": sha256(classes)}:
+        return
     source_file.unlink(missing_ok=True)  # until all are written it would speak of other tokens
-    write_tensors(path, found)
-    write_json(run / names.CLASSES, {"class_names": own})
-    write_json(source_file, {**source, "classes_sha256": sha256(run / names.CLASSES)})
-    return TokenData(**found)
-
-
-def _without_names(source: dict) -> dict:
-    return {k: v for k, v in source.items() if k != "classes_sha256"}
-
-
-def _encode_data(
-    cfg: Config, tokenizer: nn.Module, device: torch.device
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Tokens and labels of both parts, and the class names; pictures are read batch by batch."""
-    pictures, found = find_pictures(cfg), {}
-    if pictures is None:
-        data = labels.load_data(cfg)
-        found = {"tokens": encode_all(tokenizer, data.images, device), "labels": data.labels,
-                 "test_tokens": encode_all(tokenizer, data.test_images, device),
-                 "test_labels": data.test_labels}
-        return found, data.class_names
-    number = labels.numbers(cfg, pictures.class_names)
-    for part, prefix in (("train", ""), ("test", "test_")):
-        n = len(pictures.parts[part])
-        batches = tqdm((x for x, _ in pictures.read(part, encode_batch(cfg.image_size))),
-                       total=-(-n // encode_batch(cfg.image_size)), desc=f"{part} tokens",
-                       mininterval=2.0, disable=n < 10_000)
-        found[f"{prefix}tokens"] = torch.cat(
-            [tokenizer.encode(to_float(x).to(device)).cpu() for x in batches])
-        found[f"{prefix}labels"] = number[pictures.labels[pictures.parts[part]]]
-    return found, base.class_names(cfg) if cfg.base else pictures.class_names
-
-
-def encode_batch(size: int) -> int:
-    """Images of `size` pixels a side that one pass of the tokenizer takes: 256 small ones, 64 at
-    256 px."""
-    return max(8, min(256, 2**22 // size**2))
-
-
-@torch.no_grad()
-def encode_all(tokenizer: nn.Module, images: Tensor, device: torch.device) -> Tensor:
-    """uint8 images (N, channels, H, W) → tokens (N, L) on the CPU."""
-    parts = images.split(encode_batch(images.shape[-1]))
-    bar = tqdm(parts, desc="tokens", mininterval=2.0, disable=len(images) < 10_000)
-    return torch.cat([tokenizer.encode(to_float(part).to(device)).cpu() for part in bar])
+    write_json(classes, {"class_names": _own_names(cfg)})
+    write_json(source_file, {**found.plan, "classes_sha256": sha256(classes)})
+    for manifest in above.glob(f"*/{names.MANIFEST}"):
+        if manifest.parent != found.folder:
+            shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 def class_names(cfg: Config) -> list[str]:
@@ -112,5 +121,11 @@ def class_names(cfg: Config) -> list[str]:
             raise DD2Error(f"{path} is damaged (its sha256 differs): move {source} away to make "
                            "the tokens anew.")
         return read_json(path)["class_names"]
+    return _own_names(cfg)
+
+
+def _own_names(cfg: Config) -> list[str]:
+    if cfg.base:
+        return base.class_names(cfg)
     pictures = find_pictures(cfg)
     return load_data(cfg).class_names if pictures is None else pictures.class_names

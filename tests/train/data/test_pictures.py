@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from dd2core.errors import DD2Error
-from dd2core.store.files import read_json, read_tensors
+from dd2core.store.files import read_json
 from dd2core.store.folder import load_teacher
 from dd2core.tools.images import to_float
-from tests.support.train_helpers import config, grey, split_pictures
+from tests.support.train_helpers import config, grey, kept_tokens, split_pictures
 from tests.train.engine.test_base import make_base
-from train.data import tokens
+from train.data.shards import encode
 from train.data.source import find_pictures, load_data
 
 CPU = torch.device("cpu")
@@ -58,10 +58,10 @@ def test_other_classes_in_val_are_refused(split, tmp_path):
 
 def test_tokens_are_made_batch_by_batch(split, tmp_path, monkeypatch, capsys):
     made = make_base(tmp_path / "made")
-    monkeypatch.setattr(tokens, "encode_batch", lambda size: 4)
+    monkeypatch.setattr(encode, "encode_batch", lambda size: 4)
     assert grey("tokens", tmp_path / "run", f"base={made}", f"data={split}") is None
-    assert "images of 16 tokens" in capsys.readouterr().out
-    kept = read_tensors(tmp_path / "run" / "tokens" / "tokens.safetensors")
+    assert "sequences of 16 tokens" in capsys.readouterr().out
+    kept = kept_tokens(tmp_path / "run")
     data, teacher = load_data(config(f"data={split}")), load_teacher(made, CPU)
     assert torch.equal(kept["tokens"], teacher.encode(to_float(data.images)))
     assert torch.equal(kept["test_tokens"], teacher.encode(to_float(data.test_images)))
@@ -71,4 +71,4 @@ def test_tokens_are_made_batch_by_batch(split, tmp_path, monkeypatch, capsys):
 
 
 def test_a_pass_of_the_tokenizer_takes_fewer_large_images():
-    assert [tokens.encode_batch(size) for size in (16, 28, 256, 384, 2048)] == [256, 256, 64, 28, 8]
+    assert [encode.encode_batch(size) for size in (16, 28, 256, 384, 2048)] == [256, 256, 64, 28, 8]

@@ -15,7 +15,7 @@ from dd2core.tools.images import to_float
 from tests.support import plain_llamagen as plain
 from tests.support import tiny
 from tests.support.parity import description, seeded_state
-from tests.support.train_helpers import PICTURES, cli, config, grey, same_tree
+from tests.support.train_helpers import PICTURES, cli, config, grey, kept_tokens, same_tree
 from train import all as train_all
 from train import convert
 from train.data import labels, tokens
@@ -75,14 +75,14 @@ def test_the_export_holds_the_bases_teacher_and_a_generator_of_its_size(folder, 
 
 def test_the_tokens_are_the_bases(folder, finished):
     data, teacher = load_data(config()), load_teacher(folder, CPU)
-    kept = read_tensors(finished / "tokens" / "tokens.safetensors")
+    kept = kept_tokens(finished)
     for part, images in (("tokens", data.images), ("test_tokens", data.test_images)):
         assert torch.equal(kept[part], teacher.encode(to_float(images)))
 
 
 def test_labels_follow_the_names_of_the_classes(folder, finished):
     data = load_data(config())
-    kept = read_tensors(finished / "tokens" / "tokens.safetensors")
+    kept = kept_tokens(finished)
     assert data.class_names == ["cross", "disc", "frame"]
     assert torch.equal(kept["labels"], 2 - data.labels)  # the base counts backwards
     assert torch.equal(kept["test_labels"], 2 - data.test_labels)
@@ -111,7 +111,7 @@ def test_another_base_makes_the_tokens_anew(folder, tmp_path):
                        ("again", folder)):
         cfg = config(f"base={made}", f"out={tmp_path / 'run'}")
         tokens.load_tokens(cfg, build.load_tokenizer(cfg, CPU), CPU)
-        kept[name] = read_tensors(tmp_path / "run" / "tokens" / "tokens.safetensors")["tokens"]
+        kept[name] = kept_tokens(tmp_path / "run")["tokens"]
     assert torch.equal(kept["one"], kept["again"])
     assert not torch.equal(kept["one"], kept["two"])
 

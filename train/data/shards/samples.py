@@ -73,7 +73,7 @@ def sample_set(cfg: Config, teacher: Teacher) -> ShardSet:
         **from_main(lambda: {"teacher_sha256": sha256(base.teacher_file(cfg)),
                              "tokenizer_sha256": sha256(base.tokenizer_file(cfg))}),
     }
-    return ShardSet(run_folder(cfg) / names.SAMPLES, plan, {"samples": o.n}, o.per_file)
+    return ShardSet(run_folder(cfg) / names.SAMPLES, plan, o.per_file, {"samples": o.n})
 
 
 def _point_to(cfg: Config, found: ShardSet) -> None:

@@ -52,6 +52,10 @@ def from_main(make: Callable[[], Any]) -> Any:
     return gather({0: make()} if is_main() else {})[0]
 
 
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 class ShardSet:
     """The files of one plan.
 
@@ -60,17 +64,22 @@ class ShardSet:
         shards: what each holds, in order.
     """
 
-    def __init__(self, above: Path, plan: dict, parts: dict[str, int], per_file: int):
+    def __init__(self, above: Path, plan: dict, per_file: int,
+                 parts: dict[str, int] | Callable[[], dict[str, int]]):
         """Args:
             above (Path): the folder in which the set has its own.
             plan (dict): all that the sequences depend on, as JSON.
-            parts (dict[str, int]): items of each part.
             per_file (int): items in a file.
+            parts (dict | Callable): items of each part; a function is asked, on rank 0, where no
+                manifest knows them.
         """
         self.plan = plan
-        text = json.dumps([plan, per_file], sort_keys=True)
-        self.folder = above / hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.shards = [Shard(part, a, min(a + per_file, n)) for part, n in parts.items()
+        self.folder = above / _digest([plan, per_file])[:16]
+        if callable(parts):
+            ask = parts
+            parts = from_main(lambda: self._manifest().get("parts") or ask())
+        self.parts = parts
+        self.shards = [Shard(part, a, min(a + per_file, n)) for part, n in self.parts.items()
                        for a in range(0, n, per_file)]
 
     def path(self, shard: Shard) -> Path:
@@ -79,17 +88,24 @@ class ShardSet:
 
     def missing(self) -> list[Shard]:
         """Shards whose file is not there or damaged; the files are read."""
-        known = self._manifest()
+        known = self._files()
         return [s for s in self.shards if not self._is_whole(s, known.get(s.name))]
 
     def complete(self) -> bool:
         """Whether the manifest names all the files and they are as it says; they are read."""
-        known = self._manifest()
+        known = self._files()
         return all(s.name in known and self._is_whole(s, known[s.name]) for s in self.shards)
 
-    def _manifest(self) -> dict[str, str]:
-        path = self.folder / MANIFEST
-        return read_json(path).get("files", {}) if path.is_file() else {}
+    def _manifest(self) -> dict[str, Any]:
+        """What the manifest says; nothing where there is none, or a damaged one."""
+        try:
+            found = read_json(self.folder / MANIFEST)
+        except DD2Error:
+            return {}
+        return found if found.pop("sha256", None) == _digest(found) else {}
+
+    def _files(self) -> dict[str, str]:
+        return self._manifest().get("files", {})
 
     def _is_whole(self, shard: Shard, expected: str | None) -> bool:
         path = self.path(shard)
@@ -119,10 +135,15 @@ class ShardSet:
     def _finish(self) -> None:
         sweep(self.folder)
         files = {s.name: sha256(self.path(s)) for s in self.shards}
-        write_json(self.folder / MANIFEST, {"plan": self.plan, "files": files})
+        content = {"plan": self.plan, "parts": self.parts, "files": files}
+        write_json(self.folder / MANIFEST, {**content, "sha256": _digest(content)})
 
     def read(self, part: str) -> tuple[Sequences, Tensor]:
         """Sequences and labels (N,) of a part; the sequences stay on disk."""
         found = [map_file(self.path(s)) for s in self.shards if s.part == part]
         labels = [torch.from_numpy(labels.astype("int64")) for _, labels, _ in found]
         return Sequences([tokens for tokens, *_ in found]), torch.cat(labels)
+
+    def left_out(self) -> list[tuple[str, int]]:
+        """Part and number of every item that has no sequence."""
+        return [(s.part, int(i)) for s in self.shards for i in map_file(self.path(s))[2]]
