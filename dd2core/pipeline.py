@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from dd2core.errors import DD2Error
+from dd2core.graphs.engine import Engine, TorchEngine, choose_engine
 from dd2core.noise import gaussians, uniforms
 from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import Model, load_folder, resolve
-from dd2core.tools.images import to_uint8
 from dd2core.tools.timing import best_threads, cpu_threads, synchronise
 
 Labels = Sequence[int] | np.ndarray | Tensor  # one class per image
@@ -68,10 +68,11 @@ class Pipeline:
         sampling (Sampling): the preset's teacher settings.
         teacher, generator, guidance: the networks; the last two are None in a folder without them.
         image_size (int): pixels a side.
+        engine (Engine): what runs the networks, see `dd2core.graphs.engine`.
     """
 
-    def __init__(self, model: Model):
-        self.model = model
+    def __init__(self, model: Model, engine: Engine | None = None):
+        self.model, self.engine = model, engine or TorchEngine(model)
         self.name, self.family = model.name, model.family
         self.class_names, self.sampling = model.class_names, model.sampling
         self.teacher, self.generator, self.guidance = model.teacher, model.generator, model.guidance
@@ -204,13 +205,8 @@ class Pipeline:
         return latents.to(self.device, torch.float32)
 
     def _one_step(self, y: Tensor, eps: Tensor) -> tuple[Tensor, float]:
-        generator = self._need_generator()
-
-        @torch.no_grad()
-        def run() -> Tensor:
-            return self.teacher.quantise(generator.generate(eps, y))
-
-        return self._timed(("one_step", len(y)), run)
+        self._need_generator()
+        return self._timed(("one_step", len(y)), lambda: self.engine.tokens(eps, y))
 
     def _stream(
         self, y: Tensor, sampling: Sampling, noise: Tensor, prefix: Tensor | None, start: int,
@@ -220,13 +216,13 @@ class Pipeline:
             **sampling.keywords(), "noise": noise, "prefix": prefix, "start": start}
 
         def warm_up() -> None:
-            for _ in self.teacher.steps(y, **settings):
+            for _ in self.engine.steps(y, **settings):
                 pass
 
         kind = ("teacher", len(y), self.teacher.is_guided(sampling.cfg))
         threads = self._suited((*kind, start), warm_up, (*kind, 0))
         steps, decode_seconds = self.teacher.num_steps, 0.0
-        walk = self.teacher.steps(y, **settings)
+        walk = self.engine.steps(y, **settings)
         for step in range(start, steps):
             with cpu_threads(threads):
                 synchronise(self.device)
@@ -241,15 +237,10 @@ class Pipeline:
                 yield Part(images, tokens.clone(), seconds, decode_seconds, done - start, threads,
                            done, steps)
 
-    @torch.no_grad()
     def _decode(self, tokens: Tensor, step: int | None = None) -> tuple[np.ndarray, float]:
-        def run() -> Tensor:
-            images = self.teacher.decode(tokens) if step is None \
-                else self.teacher.preview(tokens, step)
-            return to_uint8(images)
-
-        images, seconds = self._timed(("decode", len(tokens)), run)
-        return images.permute(0, 2, 3, 1).cpu().numpy(), seconds
+        images, seconds = self._timed(
+            ("decode", len(tokens)), lambda: self.engine.images(tokens, step))
+        return images.cpu().numpy(), seconds
 
     def _timed(self, key: tuple, run: Callable[[], Result]) -> tuple[Result, float]:
         with cpu_threads(self._suited(key, run)):
@@ -311,7 +302,8 @@ def load_pipeline(name: str, device: str = "auto", revision: str | None = None) 
     """
     from dd2core.tools.device import pick_device
 
-    return Pipeline(load_folder(resolve(name, revision), pick_device(device)))
+    model = load_folder(resolve(name, revision), pick_device(device))
+    return Pipeline(model, choose_engine(model))
 
 
 def as_labels(classes: Sequence[str | int], class_names: list[str]) -> list[int]:

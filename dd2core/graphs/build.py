@@ -54,5 +54,5 @@ def decoder_graph(teacher: CodebookTeacher) -> DecoderGraph:
     """See `DecoderGraph`."""
     paint: nn.Module = VARPaint(teacher) if isinstance(teacher, VARTeacher) \
         else LlamaGenPaint(cast(LlamaGenTeacher, teacher))
-    own = copy.deepcopy(paint).to(memory_format=torch.contiguous_format)  # the teacher keeps its own
-    return DecoderGraph(own).eval()
+    own = copy.deepcopy(paint)  # the teacher's weights keep their order in memory
+    return DecoderGraph(own.to(memory_format=torch.contiguous_format)).eval()

@@ -1,8 +1,9 @@
 """`write_graphs`: a model → a folder of its graphs and `web.json`; see `dd2core.graphs`."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from dd2core.graphs.build import decoder_graph, generator_graph, has_graphs, ste
 from dd2core.graphs.parts import StepGraph
 from dd2core.graphs.write import Free, write
 from dd2core.score_model import ConditionalScoreModel
-from dd2core.store.files import sha256, write_json
+from dd2core.store.files import fingerprint, sha256, write_json
 from dd2core.store.folder import Model
 from dd2core.teacher import Span
 
@@ -56,11 +57,22 @@ def about(model: Model, guided: bool, out: Path) -> dict[str, Any]:
         "format": FORMAT, "name": model.name, "family": model.family,
         "class_names": model.class_names, "sampling": dataclasses.asdict(model.sampling),
         "guided": guided, "image_size": model.image_size,
-        "channels": int(teacher.tokenizer.cfg.in_channels),
+        "channels": cast(Any, teacher.tokenizer.cfg).in_channels,
         "num_tokens": teacher.num_tokens, "code_dim": teacher.code_dim,
         "num_codes": teacher.num_codes, "spans": [_pair(span) for span in teacher.spans],
-        "heads": [list(shape) for shape in graph.trunk.shapes], "files": files,
+        "weights": weights_of(model), "heads": [list(shape) for shape in graph.trunk.shapes],
+        "files": files,
     }
+
+
+def weights_of(model: Model) -> str:
+    """What tells the graphs of one model from those of another: a digest of its weights."""
+    networks = (model.teacher.tokenizer, model.teacher.transformer, model.generator)
+    digest = hashlib.sha256()
+    for network in networks:
+        if network is not None:
+            digest.update(fingerprint(network).encode())
+    return digest.hexdigest()
 
 
 def _pair(span: Span) -> list[int]:

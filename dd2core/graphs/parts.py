@@ -59,6 +59,9 @@ class GeneratorGraph(nn.Module):
         codebook (Tensor): (V, C).
     """
 
+    codes: Tensor
+    norms: Tensor
+
     def __init__(self, trunk: Trunk, model: ConditionalScoreModel, codebook: Tensor):
         super().__init__()
         self.trunk, self.head = trunk, model.head
@@ -70,7 +73,6 @@ class GeneratorGraph(nn.Module):
         self.register_buffer("time", time)
         self.register_buffer("codes", codebook.T.contiguous())
         self.register_buffer("norms", 0.5 * codebook.square().sum(-1))
-        self.length = codebook.shape[0]
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
         """See the class."""

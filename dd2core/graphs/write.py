@@ -45,7 +45,7 @@ def write(path: Path, graph: nn.Module, inputs: dict[str, Tensor], outputs: list
     except ImportError:
         raise DD2Error("Writing ONNX needs the package onnx: pip install -r requirements-dev.txt."
                        ) from None
-    file = io.BytesIO()
+    file: Any = io.BytesIO()
     with _quiet(), torch.no_grad():
         torch.onnx.export(graph, tuple(inputs.values()), file, input_names=list(inputs),
                           output_names=outputs, dynamic_axes=free, opset_version=OPSET,
