@@ -4,6 +4,10 @@ Writes runs/NAME/model, or `export=FOLDER`: networks, classifier, reference stat
 settings, training logs, whatever has been measured so far, and a model card. Stages that have not
 been run yet are left out. Weights are stored in float16, and the reported numbers are measured on
 what is stored. `export_hub=owner/name` also uploads the folder, which that id then loads again.
+
+`onnx=true` writes the model's graphs for onnxruntime instead (`dd2core.graphs`): of the run's
+model, else of the shipped preset, or of `onnx_of=` (a model folder, a shipped preset or a hub id);
+into runs/NAME/onnx, or `export=FOLDER`.
 """
 
 from pathlib import Path
@@ -13,6 +17,7 @@ import torch
 from omegaconf import OmegaConf
 
 from dd2core.errors import DD2Error
+from dd2core.graphs.export import write_graphs
 from dd2core.store import names
 from dd2core.store.atomic import atomic
 from dd2core.store.files import (
@@ -24,7 +29,7 @@ from dd2core.store.files import (
     write_manifest,
     write_tensors,
 )
-from dd2core.store.folder import Model, save_folder
+from dd2core.store.folder import Model, load_folder, resolve, save_folder
 from dd2core.store.hub import upload
 from dd2core.tools.images import to_float
 from train.data.enough import FEWEST
@@ -147,11 +152,25 @@ def _copy_log(stage: Path, logs: Path, name: str) -> None:
         write_json(logs / f"{name}.json", read_json(stage / names.RESULT))
 
 
+def export_graphs(cfg: Config) -> Path:
+    """Write the ONNX graphs of a finished model, and return their folder."""
+    own = run_folder(cfg) / names.MODEL
+    name = cfg.onnx_of or (str(own) if (own / names.CONFIG).is_file() else cfg.name)
+    out = Path(cfg.export) if cfg.export else run_folder(cfg) / "onnx"
+    write_graphs(out, load_folder(resolve(name), torch.device("cpu")))
+    size = sum(path.stat().st_size for path in out.iterdir())
+    print(f"export: {out}, graphs of {name}, {size / 2**20:.1f} MiB")
+    return out
+
+
 def run(cfg: Config) -> None:
     """Export to `export=`, else to runs/NAME/model."""
     loop.setup(cfg)
     if cfg.dry_run:
         print("export: dry run, nothing written")
+        return
+    if cfg.onnx:
+        export_graphs(cfg)
         return
     out = Path(cfg.export) if cfg.export else run_folder(cfg) / names.MODEL
     export(cfg, out)
