@@ -28,7 +28,8 @@ def shape(folder: Path) -> tuple[list[int], int]:
     scales = sizes.get("patch_nums")
     steps = len(scales) if scales else sizes["grid"] ** 2
     measured = load_results(folder / RESULTS).of("refine")
-    return sorted({m.start for m in measured if m.start is not None}, reverse=True), steps
+    starts = {m.start for m in measured if m.start is not None} or {steps - 1}
+    return sorted(starts, reverse=True), steps
 
 
 def table(measured: Measured, folder: Path) -> str:

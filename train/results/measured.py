@@ -61,7 +61,7 @@ def load(preset: str, keys: set[str], own: Path = OWN, assets: Path = ROOT / "as
     for m in shipped.measurements:
         rows.setdefault(_shipped_key(m, shipped), []).append(m)
     found, other = {}, []
-    for path in sorted((own / preset).glob("*.json")):
+    for path in sorted((own / preset).glob("*.json"), key=lambda file: file.stem):
         m, key = schema.read(path), re.sub(r"-s\d+$", "", path.stem)
         if key in keys and m.split == "test":
             found.setdefault(key, []).append(m)
