@@ -31,6 +31,7 @@ from train.engine.paths import first_weights, run_folder
 from train.engine.recompute import checkpoint_blocks
 from train.engine.sharding import average_in_last, shard, whole
 from train.measure.cost import estimated
+from train.measure.stream import balanced
 from train.settings.cli import main
 from train.settings.schema import Config, CSDStage
 
@@ -126,7 +127,7 @@ class CSDJob:
     def grid(self) -> np.ndarray:
         """G, D_Φ and D_ψ on fixed noise: three rows of images in one, uint8 (H, W, channels)."""
         teacher, o, n = self.teacher, self.trainer.o, 10
-        labels = (torch.arange(n) % teacher.num_classes).to(teacher.device)
+        labels = balanced(n, teacher.num_classes).to(teacher.device)
         eps = gaussians(n, teacher.num_tokens, teacher.code_dim, 0).to(teacher.device)
         x = self.trainer.ema.module.generate(eps, labels)  # (n, L, C)
         tokens, psi = teacher.quantise(x), self.trainer.guidance
