@@ -17,7 +17,8 @@ from dd2core.tools.images import to_float
 from tests.support.train_helpers import PICTURES, cli, grey, log_steps, snapshot
 from train.data.source import load_data
 from train.engine.assemble import new_tokenizer
-from train.evaluate import SAMPLERS, load_classifier
+from train.evaluate import SAMPLERS
+from train.measure.quality.extractors import load_extractors
 from train.settings.cli import ROOT, load_config
 from train.settings.stages import TRAINED as STAGES
 
@@ -114,7 +115,7 @@ def test_csd_keeps_the_mean_of_the_snapshots_it_is_told_to_average(finished):
 
 def test_the_reference_statistics_are_the_test_pictures(finished):
     folder = finished[0] / "model"
-    model = load_classifier(folder, torch.device("cpu"))
+    model = load_extractors(folder, torch.device("cpu")).classifier
     x = model.features(to_float(load_data(load_config(list(RGB))).test_images)).double().numpy()
     saved = np.load(folder / "reference.npz")
     assert int(saved["n"]) == len(x) == 6
@@ -214,7 +215,8 @@ def test_evaluate_asks_for_a_model(tmp_path):
     (["sampler=refine", "start=65"], "start=65"), (["sampler=teacher", "top_p=0"], "top_p"),
     (["seed=-1"], "seed=-1"), (["evaluate.seed=-1"], "seed=-1"),
     (["sampler=teacher", "temperature=-1"], "temperature"),
-    (["sampler=parallel", "cfg=nan"], "cfg"),
+    (["sampler=parallel", "cfg=nan"], "cfg"), (["split=magic"], "split=magic is unknown"),
+    (["sampler=teacher", "ppl=5"], "add sampler=one_step"), (["quantile=1"], "quantile"),
 ])
 def test_mistakes_of_evaluate_are_one_sentence(finished, words, says):
     before = snapshot(finished[0] / "evaluate")
@@ -235,7 +237,8 @@ def test_every_sampler_is_measured(finished, sampler):
     assert "classifier.safetensors" in r["extractor"] and r["reference"] == "6 test images"
     assert r["command"].startswith("python -m train.evaluate preset=tiny data=")
     assert f"sampler={sampler}" in r["command"] and "n=10" in r["command"]
-    passes = {"teacher": 64, "refine": 5, "one_step": 1, "parallel": 1}
+    passes = {"teacher": 64, "refine": 5, "one_step": 1, "parallel": 1, "skip_last": 62,
+              "euler": 64}
     assert r["passes"] == passes.get(sampler, 0) and r.get("start") == (60 if start else None)
     assert r["fd"] > 0 and 0 <= r["precision"] <= 1 and 0 <= r["recall"] <= 1
     assert r["fd_percent"] > 0 and 0 <= r["accuracy"] <= 1
@@ -250,6 +253,34 @@ def test_measuring_twice_gives_the_same(finished):
     same = [k for k in a.keys() - clock if a[k] == b[k]]
     assert set(same) == a.keys() - clock
     assert (a["seed"], c["seed"]) == (0, 1) and a["fd"] != c["fd"]
+
+
+def test_a_judge_is_exported_and_measures_the_same_images(finished, tmp_path):
+    """And path length, neighbours and the part to choose by are asked for by a word each."""
+    run, model = tmp_path / "run", tmp_path / "model"
+    for stage in ("classifier", "tokenizer", "tokens", "teacher", "gts", "warm", "csd", "tune"):
+        shutil.copytree(finished[0] / stage, run / stage)
+    judge = ("classifier.name=judge", "classifier.arch=residual", "seed=1")
+    assert cli("classifier", *RGB, f"out={run}", *judge) is None
+    assert cli("export", *RGB, f"out={run}", f"export={model}") is None
+    told = json.loads((model / "judge.json").read_text())
+    assert told["classifier"]["arch"] == "residual" and told["seed"] == 1
+    assert int(np.load(model / "judge-reference.npz")["n"]) == 6
+    assert {"judge.safetensors", "judge.json"} <= set(
+        json.loads((model / "manifest.json").read_text()))
+    words = ("sampler=one_step", f"model={model}", f"results={tmp_path}", "n=12")
+    assert cli("evaluate", *RGB, f"out={run}", *words, "tag=both", "ppl=5", "neighbours=12") is None
+    both = json.loads((tmp_path / "both.json").read_text())
+    alone = evaluate(finished[0], "sampler=one_step", "n=12", "tag=alone")
+    assert both["fd"] == alone["fd"] != both["judge"]["fd"] and "judge" not in alone
+    assert both["path_length"]["n"] == 5 and both["path_length"]["judge_filtered"] > 0
+    assert (both["neighbours"]["n"], both["neighbours"]["train"]) == (12, 54)
+    assert (tmp_path / "both-neighbours.png").is_file() and not (tmp_path / "both.png").exists()
+    words = (*words, "tag=chosen", "split=validation")
+    assert cli("evaluate", *RGB, f"out={run}", *words) is None
+    chosen = json.loads((tmp_path / "chosen.json").read_text())
+    assert (chosen["split"], both["split"]) == ("validation", "test")
+    assert chosen["reference"] == "6 training images set apart" and chosen["fd"] != both["fd"]
 
 
 def test_refine_from_the_last_step_on_is_one_step(finished):
