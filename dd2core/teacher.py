@@ -44,10 +44,19 @@ class Backbone(nn.Module, abc.ABC):
     Attributes:
         width (int): D.
         blocks (nn.ModuleList): of the transformer; sharding and checkpointing go by them.
+        dropout (float): see `set_dropout`; 0 unless it was called.
     """
 
     width: int
     blocks: nn.ModuleList
+    dropout: float = 0.0
+
+    def set_dropout(self, p: float) -> None:
+        """Drop a part p, in [0, 1), of the inputs and of what attention and feed-forward add, each
+        number by itself, in training mode; the AR steps of a teacher never do."""
+        self.dropout = p
+        for block in self.blocks:
+            block.dropout = p
 
     @abc.abstractmethod
     def forward(self, prefix: Tensor, labels: Tensor) -> Tensor:

@@ -99,6 +99,10 @@ class ARStage(Stage):
     """Training of an AR transformer."""
 
     class_dropout: float = 0.1  # chance that a label is replaced by "unconditional"
+    dropout: float = 0.0  # part dropped of inputs, and of what attention and feed-forward add
+
+
+KEPT = ("last", "best")
 
 
 @dataclass
@@ -116,6 +120,15 @@ class TeacherStage(ARStage):
     mlp_ratio: float = 4.0  # var: hidden width of the MLP / width
     shared_aln: bool = False  # var: one adaLN Linear for all blocks, plus an offset per block
     attn_l2_norm: bool = True  # var: unit queries and keys, learned scale per head
+    keep: str = "last"  # last average, or best: of the lowest cross-entropy on held-out tokens
+    check_every: int = 200  # best: steps between measurements of it
+    patience: int = 0  # best: measurements without a lower one that end the training; 0: none do
+
+    def __post_init__(self) -> None:
+        if self.keep not in KEPT:
+            raise DD2Error(f"teacher.keep={self.keep} is unknown: use {' or '.join(KEPT)}.")
+        if self.patience and self.keep != "best":
+            raise DD2Error(f"teacher.patience={self.patience} needs teacher.keep=best.")
 
 
 @dataclass

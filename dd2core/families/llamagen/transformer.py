@@ -7,6 +7,7 @@ A step of the AR teacher handles one token, so most of its time is overhead: rot
 complex product, weights are looked up once per run (`Weights`), products run on flat matrices.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,8 @@ class Weights(NamedTuple):
 
 
 def run_block(
-    w: Weights, heads: int, x: Tensor, rotary: Tensor, cache: Tensor | None = None, start: int = 0
+    w: Weights, heads: int, x: Tensor, rotary: Tensor, cache: Tensor | None = None, start: int = 0,
+    dropout: float = 0.0,
 ) -> Tensor:
     """x + attention(norm(x)), then x + SwiGLU(norm(x)).
 
@@ -74,6 +76,7 @@ def run_block(
         cache (Tensor | None): keys and values of all positions, (2, B, heads, L, d/heads); those
             of x are written in place. A head's rows lie together: attention reads them all.
         start (int): position of x's first row.
+        dropout (float): part of what attention and SwiGLU add that is dropped.
 
     Returns:
         Tensor: (B, n, D).
@@ -92,14 +95,17 @@ def run_block(
             mask = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
             mask = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, float("-inf"))
     h = attention(q, k, v, mask, causal=n > 1 and mask is None)
-    x = x + F.linear(h.reshape(b * n, d), w.wo)
+    h = F.linear(h.reshape(b * n, d), w.wo)
+    x = x + (F.dropout(h, dropout) if dropout else h)
     h = F.rms_norm(x, (d,), w.ffn_norm, 1e-5)
     h = F.linear(F.silu(F.linear(h, w.w1)) * F.linear(h, w.w3), w.w2)
-    return (x + h).view(b, n, d)
+    return (x + (F.dropout(h, dropout) if dropout else h)).view(b, n, d)
 
 
 class Block(nn.Module):
     """The parameters of `run_block`."""
+
+    dropout: float = 0.0  # in training mode: see `Backbone.set_dropout`
 
     def __init__(self, cfg: TransformerConfig):
         super().__init__()
@@ -118,7 +124,26 @@ class Block(nn.Module):
         self, x: Tensor, rotary: Tensor, cache: Tensor | None = None, start: int = 0
     ) -> Tensor:
         """See `run_block`."""
-        return run_block(self.weights(), self.heads, x, rotary, cache, start)
+        dropout = self.dropout if self.training else 0.0
+        return run_block(self.weights(), self.heads, x, rotary, cache, start, dropout)
+
+
+def code_input(cfg: TransformerConfig) -> nn.Module:
+    """The input of code vectors (…, C) → (…, D): a Linear, or an MLP.
+
+    Raises:
+        DD2Error: an MLP without hidden layers.
+    """
+    if cfg.token_input != "mlp":
+        return nn.Linear(cfg.code_dim, cfg.width)
+    if cfg.input_hidden < 1 or cfg.input_layers < 1:
+        raise DD2Error(f"token_input=mlp needs input_hidden={cfg.input_hidden} and input_layers="
+                       f"{cfg.input_layers} to be at least 1.")
+    widths = [cfg.code_dim, *[cfg.input_hidden] * cfg.input_layers, cfg.width]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(widths):
+        layers += [nn.Linear(before, after), nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
 
 
 class LlamaGenBackbone(Backbone):
@@ -130,13 +155,13 @@ class LlamaGenBackbone(Backbone):
 
     def __init__(self, cfg: TransformerConfig, codebook: Tensor):
         super().__init__()
-        if cfg.token_input not in ("table", "codes"):
-            raise DD2Error(f"token_input={cfg.token_input} is unknown: use table or codes.")
+        if cfg.token_input not in ("table", "codes", "mlp"):
+            raise DD2Error(f"token_input={cfg.token_input} is unknown: use table, codes or mlp.")
         self.cfg, self.width = cfg, cfg.width
         self.class_embedding = nn.Embedding(cfg.num_classes + 1, cfg.width)
         table = cfg.token_input == "table"
         self.token_table = nn.Embedding(cfg.num_codes, cfg.width) if table else None
-        self.code_input = None if table else nn.Linear(cfg.code_dim, cfg.width)
+        self.code_input = None if table else code_input(cfg)
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
         self.norm = nn.RMSNorm(cfg.width, eps=1e-5)
         self.register_buffer("codebook", codebook.detach().clone(), persistent=False)
@@ -170,6 +195,8 @@ class LlamaGenBackbone(Backbone):
         """
         x = self.class_embedding(labels)[:, None]  # (B, 1, D)
         x = torch.cat([x, self.embed(prefix[:, :-1]).to(x.dtype)], 1)  # (B, L, D)
+        if self.training and self.dropout:
+            x = F.dropout(x, self.dropout)
         return self.run_blocks(x)
 
     def run_blocks(self, x: Tensor) -> Tensor:
@@ -217,7 +244,9 @@ class LlamaGenTransformer(nn.Module):
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.backbone.code_input is not None:  # C inputs of unit variance, few of them
-            nn.init.normal_(self.backbone.code_input.weight, std=cfg.code_dim**-0.5)
+            for module in self.backbone.code_input.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=module.in_features**-0.5)
 
     def forward(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """(B, L), (B,) int64 → logits (B, L, V)."""

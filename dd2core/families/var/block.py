@@ -47,7 +47,7 @@ def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 def run_block(
     w: Weights, heads: int, x: Tensor, m: Modulation, mask: Tensor | None = None,
-    cache: Tensor | None = None, start: int = 0,
+    cache: Tensor | None = None, start: int = 0, dropout: float = 0.0,
 ) -> Tensor:
     """x + γ1·attention(adaLN(x)), then x + γ2·MLP(adaLN(x)).
 
@@ -60,6 +60,7 @@ def run_block(
         cache (Tensor | None): keys and values of all positions, (B, L, 2, heads, d/heads); those
             of x are written in place.
         start (int): position of x's first row.
+        dropout (float): part of what attention and MLP add that is dropped.
 
     Returns:
         Tensor: (B, n, D).
@@ -75,9 +76,11 @@ def run_block(
         k, v = cache[:, : start + n].unbind(2)
     h = attention(q, k, v, None if mask is None else mask.to(q.dtype), scale=scale)
     h = F.linear(h.reshape(b * n, d), w.proj, w.proj_bias)
+    h = F.dropout(h, dropout) if dropout else h
     x = torch.addcmul(x, h.view(b, n, d), m.gate_attention)
     h = modulate(x, m.scale_mlp, m.shift_mlp).view(b * n, d)
     h = F.linear(F.gelu(F.linear(h, w.fc1, w.fc1_bias), approximate="tanh"), w.fc2, w.fc2_bias)
+    h = F.dropout(h, dropout) if dropout else h
     return torch.addcmul(x, h.view(b, n, d), m.gate_mlp)
 
 
@@ -89,6 +92,8 @@ def _unit(x: Tensor, scale: Tensor) -> Tensor:
 
 class Block(nn.Module):
     """The parameters of `run_block`, and of the block's adaLN."""
+
+    dropout: float = 0.0  # in training mode: see `Backbone.set_dropout`
 
     def __init__(self, cfg: VARConfig):
         super().__init__()
@@ -124,4 +129,6 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
         """See `run_block` and `modulate`."""
-        return run_block(self.weights(), self.heads, x, self.modulate(condition), mask)
+        dropout = self.dropout if self.training else 0.0
+        return run_block(self.weights(), self.heads, x, self.modulate(condition), mask,
+                         dropout=dropout)

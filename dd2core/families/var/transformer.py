@@ -102,6 +102,8 @@ class VARBackbone(Backbone):
         seen = self.pyramid.inputs(self.vectors(prefix))  # (B, L − p_1², C)
         first, rest = self.first(labels), self.code_input(seen)
         x = torch.cat([first, rest.to(first.dtype)], 1) + self.position_embeddings()  # (B, L, D)
+        if self.training and self.dropout:
+            x = F.dropout(x, self.dropout)
         c, condition = self.conditions(labels)
         for block in self.blocks:
             x = block(x, condition, self.mask)  # (B, L, D)
