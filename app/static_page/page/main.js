@@ -1,0 +1,189 @@
+/* The page: controls, pictures and clocks. All computing is the worker's. */
+
+import { call } from "./calls.js";
+import { draw, duration, median, middle } from "./show.js";
+
+const $ = (id) => document.getElementById(id);
+let about = null, files = {}, names = [], loaded = 0, live = null, pending = false;
+
+function verdict(head, note, wrong = false) {
+  const box = $("verdict");
+  box.classList.toggle("wrong", wrong);
+  box.classList.toggle("dd2-done", head instanceof Node);
+  const [a, b] = [document.createElement("p"), document.createElement("p")];
+  a.className = "dd2-ratio";
+  a.append(head);
+  b.textContent = note;
+  box.replaceChildren(a, b);
+}
+
+function fail(error) {
+  document.documentElement.dataset.state = "failed";
+  verdict(error.message, "", true);
+}
+
+const number = (id) => Math.max(0, Math.floor(Number($(id).value) || 0));
+const chosen = () => ({ name: $("model").value, label: Number($("class").value) });
+
+function progress(total) {
+  loaded = 0;
+  return ({ bytes }) => {
+    if (!bytes) return;
+    loaded += bytes;
+    const note = `${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
+    verdict("Loading", note);
+  };
+}
+
+const size = (...parts) => Object.entries(files)
+  .filter(([name]) => parts.some((part) => name.startsWith(part)))
+  .reduce((sum, [, file]) => sum + file.bytes, 0);
+
+async function load() {
+  const { name } = chosen();
+  for (const id of ["race", "new", "place"]) $(id).disabled = true;
+  const folder = `models/${name}/`;
+  const total = size(`${folder}generator`, `${folder}decoder`, about ? "-" : "ort/ort-wasm");
+  about = await call("load", { name }, progress(total));
+  $("steps").textContent = about.spans.length;
+  const options = about.class_names.map((text, i) => new Option(text, i));
+  const before = $("class").selectedOptions[0]?.textContent;
+  $("class").replaceChildren(...options);
+  options.forEach((option) => { option.selected = option.textContent === before; });
+  $("machine").textContent = [name, "ONNX Runtime Web, WASM", "1 thread", "float32",
+    "batch of 1"].join(" · ");
+  blank();
+  await explore();
+  verdict("Press Race", "and both paint the same class, timed");
+  for (const id of ["race", "new", "place"]) $(id).disabled = false;
+  document.documentElement.dataset.state = "ready";
+}
+
+function blank() {
+  for (const id of ["one-clock", "teacher-clock", "frames"]) $(id).textContent = "–";
+  for (const id of ["one-spread", "teacher-spread"]) $(id).textContent = "\u00a0";
+  $("frames").textContent = "";
+  done("one-step", 0, 1);
+  done("teacher", 0, about.spans.length);
+}
+
+function done(panel, step, steps) {
+  const bar = $(panel).querySelector(".dd2-progress");
+  bar.firstElementChild.style.setProperty("--done", `${100 * step / steps}%`);
+  bar.lastElementChild.textContent = `${step} of ${steps} step${steps === 1 ? "" : "s"}`;
+}
+
+const label = () => about.class_names[chosen().label];
+
+async function paintOne(id, options, text) {
+  const found = await call("one", { ...chosen(), ...options });
+  draw($(id), found.pixels, about, `${label()}, ${text}`);
+  return found;
+}
+
+/* Both ends and the place between, and the front panel. */
+async function explore() {
+  const [seed, to] = [number("seed"), number("to")];
+  const first = await paintOne("from-image", { seed }, `one step, seed ${seed}`);
+  draw($("one"), first.pixels, about, `${label()}, painted by one step, seed ${seed}`);
+  done("one-step", 1, 1);
+  document.documentElement.dataset.tokens = first.tokens.join(" ");
+  await paintOne("to-image", { seed: to }, `one step, seed ${to}`);
+  await slide();
+}
+
+async function slide() {
+  if (live) { /* the newest place wins */
+    pending = true;
+    return live;
+  }
+  live = (async () => {
+    do {
+      pending = false;
+      const place = Number($("place").value), since = performance.now();
+      const text = `${Math.round(100 * place)}% of the way`;
+      await paintOne("way-image", { seed: number("seed"), to: number("to"), place }, text);
+      $("way").textContent = text;
+      $("frames").textContent = `${duration(performance.now() - since)} a picture`;
+    } while (pending);
+  })().finally(() => { live = null; });
+  return live;
+}
+
+function result(times) {
+  const values = { one: median(times.one), teacher: median(times.teacher) };
+  for (const [key, clock] of [["one", "one"], ["teacher", "teacher"]]) {
+    const [low, high] = middle(times[key]);
+    $(`${clock}-clock`).textContent = duration(values[key]);
+    $(`${clock}-spread`).textContent =
+      `${duration(low)} to ${duration(high)}, ${times[key].length} readings`;
+  }
+  const ratio = values.teacher / values.one, head = document.createElement("span");
+  const bold = document.createElement("b");
+  bold.textContent = `${ratio.toPrecision(ratio < 1 ? 2 : 3)}×`;
+  head.append(bold, ratio >= 1 ? " faster" : " the teacher’s speed");
+  verdict(head, `decoding included, in this browser: 1 pass against ${about.spans.length}`);
+}
+
+async function race() {
+  $("race").disabled = true;
+  document.documentElement.dataset.state = "racing";
+  const options = { ...chosen(), seed: number("seed") };
+  await call("teacher", { name: options.name },
+    progress(size(`models/${options.name}/teacher_step`)));
+  verdict("The teacher paints", "one step has long been done");
+  await explore();
+  const painted = await call("paint", options, ({ pixels, step }) => {
+    if (!pixels) return;
+    draw($("teacher-image"), pixels, about, `${label()}, painted by the teacher`);
+    done("teacher", step, about.spans.length);
+  });
+  document.documentElement.dataset.teacher = painted.tokens.join(" ");
+  verdict("Reading the clocks", "both in turns, without drawing");
+  result(await call("race", options));
+  document.documentElement.dataset.state = "raced";
+  $("race").disabled = false;
+}
+
+const safely = (run) => (...values) => run(...values).catch(fail);
+
+async function open() {
+  const answer = await fetch("files.json").catch(() => null);
+  if (!answer?.ok) throw new Error("files.json is missing: assemble the page anew.");
+  files = await answer.json();
+  names = Object.keys(files).filter((name) => name.endsWith("/web.json"))
+    .map((name) => name.split("/")[1]);
+  if (!names.length) throw new Error("There is no model here: assemble the page anew.");
+  const wanted = new URLSearchParams(location.search).get("model");
+  $("model").replaceChildren(...names.map((name) => new Option(name, name)));
+  if (names.includes(wanted)) $("model").value = wanted;
+  $("model-field").hidden = names.length < 2;
+  await load();
+}
+
+$("model").addEventListener("change", safely(async () => { await load(); await keep(); }));
+$("race").addEventListener("click", safely(race));
+$("place").addEventListener("input", safely(slide));
+for (const id of ["class", "seed", "to"]) {
+  $(id).addEventListener("change", safely(async () => { blank(); await explore(); }));
+}
+$("new").addEventListener("click", safely(async () => {
+  $("seed").value = Math.floor(Math.random() * 1e9);
+  $("to").value = Math.floor(Math.random() * 1e9);
+  blank();
+  await explore();
+}));
+window.dd2 = { call }; /* for tests and for the curious */
+open().then(keep).catch(fail);
+
+/* Offline from now on: the service worker keeps the page, and the files of this model. */
+async function keep() {
+  if (!("serviceWorker" in navigator)) return;
+  try {
+    await navigator.serviceWorker.register("sw.js");
+    const { active } = await navigator.serviceWorker.ready, channel = new MessageChannel();
+    channel.port1.onmessage = () => { document.documentElement.dataset.kept = "yes"; };
+    const own = Object.keys(files).filter((name) => name.startsWith(`models/${$("model").value}/`));
+    active.postMessage({ keep: own }, [channel.port2]);
+  } catch { /* a browser that keeps nothing: the page works while there is a network */ }
+}
