@@ -37,9 +37,11 @@ CSS = (FOLDER / "page.css").read_text(encoding="utf-8")
 # selector there), and room for what comes late: without it the page would jump.
 EARLY = """<style>
 .gradio-container { max-width: 100% !important; }
-.gradio-container > .main { width: 100%; max-width: min(1120px, 100%) !important;
-  margin-inline: auto !important; box-sizing: border-box; padding: 14px 32px !important; }
-.gradio-container > .main, .main > .wrap, .wrap > .contain { min-width: 0; max-width: 100%; }
+.gradio-container > .main { width: 100%; max-width: 100% !important; box-sizing: border-box;
+  padding: 14px 32px !important; }
+.gradio-container > .main > .wrap:not(.full) { width: 100%; max-width: 1056px; min-width: 0;
+  margin-inline: auto; }
+.wrap > .contain { min-width: 0; max-width: 100%; }
 .gradio-container > .main > .wrap.full { display: none !important; }
 .wrap:has(> .contain):not(:has(.dd2-head)) footer,
 .contain > .column:not(:has(.dd2-head)) > :not(.dd2-top) { display: none !important; }

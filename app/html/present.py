@@ -153,7 +153,7 @@ def costs_of_both(one: Run | None, teacher: Run | None) -> str:
         ("Model", [run and run.model_seconds for run in (one, teacher)], ""),
         ("Decoder", [run.decode_seconds if run and run.done else None for run in (one, teacher)],
          ""),
-        ("Half of the readings lie in", [_spread(run) for run in (one, teacher)], ""),
+        ("Half of the readings", [_spread(run) for run in (one, teacher)], ""),
         ("Forward passes", [run and run.passes for run in (one, teacher)], ""),
         ("What you waited, in all", [run.wall_seconds if run and run.done else None
                                      for run in (one, teacher)], "waited"),
@@ -175,7 +175,7 @@ def costs_of_both(one: Run | None, teacher: Run | None) -> str:
 def _spread(run: Run | None) -> str | None:
     if run is None or run.low_seconds is None or run.high_seconds is None:
         return None
-    return f"{duration(run.low_seconds)} to {duration(run.high_seconds)} (of {run.readings})"
+    return f"{duration(run.low_seconds)} to {duration(run.high_seconds)}, of {run.readings}"
 
 
 def costs(run: Run | None) -> str:

@@ -79,14 +79,15 @@ class CompareTab(Tab):
         self.says_no()
         with gr.Row(elem_classes="dd2-controls"):
             self.name = gr.Dropdown(
-                [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class"
+                [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class", min_width=100
             )
             self.count = gr.Slider(
-                1, MOST_IMAGES, value=FIRST_COUNT, step=1, label="Images", elem_id="count"
+                1, MOST_IMAGES, value=FIRST_COUNT, step=1, label="Images", elem_id="count",
+                min_width=100,
             )
             self.seed = gr.Number(
                 first_seed(pipe), minimum=0, maximum=MAX_SEED, precision=0, elem_id="seed",
-                label="Seed (empty: a random one)",
+                label="Seed (empty: a random one)", min_width=100,
             )
         with gr.Accordion("Teacher’s settings", open=False):
             self.inputs = [self.name, self.count, self.seed, *_settings(pipe)]

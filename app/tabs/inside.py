@@ -91,7 +91,7 @@ class InsideTab(Tab):
         pipe = samplers.pipe
         label, seed = read_class(pipe, name), read_seed("The seed", 0 if seed is None else seed)
         place = whole("The token", token, 1, pipe.teacher.num_tokens) - 1
-        time = number("t", time, 0.02, 1.0)
+        time = number("The share of noise t", time, 0.02, 1.0)
         with plain_errors():
             token = samplers.examine(label, seed, place, time)
         query = address(

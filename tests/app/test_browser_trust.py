@@ -45,7 +45,8 @@ def test_clocks_only_climb_and_the_headline_leads_with_what_cannot_vary(
     took = 1000 * (time.monotonic() - since)
     assert 0.02 * 25 * 1000 < waited(tab) < took
     seen = tab.evaluate("window.clocks")
-    assert seen[0] == 0 and seen == sorted(seen) and seen[-1] > 0
+    seen = seen[seen.index(0):]  # from the start of this comparison on
+    assert seen == sorted(seen) and seen[-1] > 0
     head, note = tab.inner_text("#verdict").split("\n", 1)
     assert head == f"1 pass instead of {shown_pipe.teacher.num_steps}"
     assert re.search(r"\d× .*machine \(half of the readings: .*× to .*×\)|one reading each", note)

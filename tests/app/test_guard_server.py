@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -19,13 +20,15 @@ import numpy as np
 import pytest
 from gradio.utils import get_upload_folder
 
+import app
+from app import main
 from app.html.files import archive, keep_bytes
 from app.page import build_page
-from app.serve import connections, guard, server
+from app.serve import connections, environment, guard, server
 from app.serve.models import Models
 from app.tabs.compare import CompareTab
 from app.tabs.tab import Shared
-from dd2core import Pipeline
+from dd2core import DD2Error, Pipeline
 from dd2core.store.folder import save_folder
 from tests.support import tiny
 from tests.support.app_helpers import free_port
@@ -100,6 +103,68 @@ def test_a_connection_may_rest_between_two_requests(page, monkeypatch):
                 assert part, answer
                 answer += part
             assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_the_page_is_sent_compressed_and_streams_are_not(page):
+    packed = "Accept-Encoding: gzip\r\nConnection: close\r\n"
+    sizes = []
+    for more in (packed, "Connection: close\r\n"):
+        with dial(page, get("/", more)) as line:
+            head, body = line.makefile("rb").read().split(b"\r\n\r\n", 1)
+        sizes.append(len(body))
+        assert (b"content-encoding: gzip" in head.lower()) == (more is packed)
+    assert sizes[0] < sizes[1] / 4
+    with dial(page, get(f"{API}/heartbeat/packed", packed)) as line:
+        assert b"encoding: gzip" not in line.recv(9000).lower()
+
+
+def test_a_named_port_that_is_taken_is_one_sentence_and_no_other_port(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        monkeypatch.setenv("GRADIO_SERVER_PORT", taken)
+        monkeypatch.delenv("GRADIO_SERVER_NAME", raising=False)
+        with pytest.raises(SystemExit, match=f"^app: GRADIO_SERVER_PORT is {taken}, .*port.$"):
+            environment.named_port()
+    assert environment.named_port() == int(taken)  # free again
+    monkeypatch.delenv("GRADIO_SERVER_PORT")
+    assert environment.named_port() is None
+
+
+def test_no_proxy_stands_before_this_machine_and_the_share_link_is_asked_for(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    given = {}
+
+    class Page:
+        def launch(self, share=None, server_port=None, **options):
+            given.update(options, share=share, port=server_port)
+
+        server = None
+
+    monkeypatch.setattr(server.queue, "install", lambda *_: None)
+    monkeypatch.setattr(server.connections, "limit", lambda *_: None)
+    monkeypatch.delenv("GRADIO_SERVER_PORT", raising=False)
+    server.launch(Page(), prevent_thread_lock=True)
+    assert given["share"] is None and given["port"] is None  # Gradio reads GRADIO_SHARE
+    server.launch(Page(), prevent_thread_lock=True, share=True)
+    assert given["share"] is True
+    assert os.environ["NO_PROXY"] == "example.org,localhost,127.0.0.1"
+    assert urllib.request.proxy_bypass_environment("127.0.0.1")
+
+
+def test_a_notebook_serves_the_page_with_one_line(model, monkeypatch):
+    monkeypatch.setattr(main, "_get_ready", lambda *_: None)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "abc")
+    with pytest.raises(DD2Error, match="GRADIO_SERVER_PORT is 'abc'"):
+        app.launch(str(model))
+    monkeypatch.setenv("GRADIO_SERVER_PORT", port := str(free_port()))
+    served, url, _ = app.launch(str(model), quiet=True)
+    try:
+        assert url.rstrip("/").endswith(port)
+        assert urllib.request.urlopen(url, timeout=20).status == 200
+    finally:
+        served.get_blocks().close(verbose=False)
 
 
 def test_a_body_that_does_not_come_is_answered(page, monkeypatch):

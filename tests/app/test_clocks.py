@@ -1,0 +1,98 @@
+"""Clocks that treat both samplers alike, tickets of comparisons, models that hold nobody up."""
+
+import threading
+
+import gradio as gr
+import pytest
+
+from app.serve import clocks, models
+from app.serve.clocks import Reading, in_turns, summary
+from app.serve.models import Models
+from app.serve.runs import Run, speedup
+from app.serve.tickets import MOST_VISITORS, Tickets
+from dd2core import Pipeline
+from tests.support import tiny
+
+
+def run(seconds: float, steps: int = 1, **more) -> Run:
+    return Run(None, steps, steps, steps, 0.75 * seconds, 0.25 * seconds, 1.0, 1, **more)
+
+
+@pytest.mark.parametrize("slow", [0.02, 0.1, 0.4, 2.0])
+def test_both_samplers_are_measured_for_the_same_time_in_turns(slow):
+    order = []
+
+    def sampler(name, seconds):
+        return lambda: order.append((name, seconds)) or Reading(seconds, 0.0)
+
+    *_, taken = in_turns(sampler("one", 0.02), sampler("two", slow), least=clocks.LEAST)
+    spent = [sum(r.seconds for r in readings) for readings in taken]
+    assert min(spent) >= clocks.BUDGET and min(map(len, taken)) >= clocks.LEAST
+    used = {"one": 0.0, "two": 0.0}
+    for name, seconds in order:
+        other = used["two" if name == "one" else "one"]
+        assert used[name] <= other + 1e-9 or other >= clocks.BUDGET  # the one behind is next
+        used[name] += seconds
+
+
+def test_the_median_and_where_half_of_the_readings_lie():
+    clock = summary([Reading(s, 1.0) for s in (9.0, 1.0, 2.0, 3.0, 4.0)])
+    assert clock.median == Reading(3.0, 1.0) and clock.readings == 5
+    assert (clock.low, clock.high) == (3.0, 5.0)  # an outlier moves nothing
+    assert summary([Reading(1.0, 2.0)]) == clocks.Clock(Reading(1.0, 2.0), 3.0, 3.0, 1)
+
+
+def test_the_ratio_lies_in_its_spread_and_waits_for_both_clocks():
+    one, teacher = run(0.1), run(0.9, 49)
+    assert set(speedup(one, teacher).values()) == {None}  # finished, and not yet measured
+    quick, slow = (summary([Reading(s * k, 0.0) for k in (0.8, 1.0, 1.1, 1.2, 3.0)])
+                   for s in (0.1, 1.0))
+    ratio = speedup(one.measured(quick), teacher.measured(slow))
+    assert ratio["speedup_low"] < ratio["speedup"] < ratio["speedup_high"]
+    assert ratio["speedup"] == pytest.approx(10)
+    assert teacher.measured(slow).watched_seconds == teacher.seconds  # that clock stays
+    late = run(clocks.UNSEEN + 1, 49)
+    assert late.final and speedup(one, late)["speedup"] == pytest.approx(late.seconds / 0.1)
+
+
+def test_a_new_comparison_ends_the_older_one_and_stop_ends_it_once():
+    tickets = Tickets()
+    first, second = tickets.take("a"), tickets.take("a")
+    other = tickets.take("b")
+    assert [tickets.holds("a", t) for t in (first, second)] == [False, True]
+    tickets.finish("a", first)  # a late end of the older one changes nothing
+    assert tickets.stop("a") and not tickets.stop("a") and not tickets.holds("a", second)
+    tickets.finish("b", other)
+    assert tickets.holds("b", other) and not tickets.stop("b")  # nothing runs: nothing is stopped
+    for i in range(2 * MOST_VISITORS):
+        tickets.take(f"visitor {i}")
+    assert len(tickets._last) == len(tickets._running) == MOST_VISITORS
+
+
+def test_loading_a_model_holds_nobody_else_up(monkeypatch):
+    pipe = Pipeline(tiny.model())
+    offered = Models.of(pipe)
+    offered.names.append("large")
+    offered._loading["large"] = threading.Lock()
+    began, go_on, got = threading.Event(), threading.Event(), []
+
+    def load(*_, **__):
+        began.set()
+        assert go_on.wait(10)
+        return pipe
+
+    monkeypatch.setattr(models, "load_pipeline", load)
+    loading = [threading.Thread(target=lambda: got.append(offered.get("large"))) for _ in "ab"]
+    for thread in loading:
+        thread.start()
+    assert began.wait(10)
+    quick = threading.Thread(target=lambda: got.append(offered.get(pipe.name)))
+    quick.start()
+    quick.join(5)
+    assert len(got) == 1 and not quick.is_alive()
+    go_on.set()
+    for thread in loading:
+        thread.join(10)
+    assert got[1] is got[2]  # loaded once
+    with pytest.raises(gr.Error, match="Unknown model"):
+        offered.get("other")
