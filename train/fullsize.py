@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -20,6 +20,7 @@ from dd2core.noise import gaussians, uniforms
 from dd2core.teacher import Teacher
 from train.engine.assemble import new_score_model
 from train.measure.cost import build_teacher, count
+from train.measure.plans import print_table
 from train.settings.cli import load_config, main
 from train.settings.schema import Config
 
@@ -38,6 +39,8 @@ class FullSize:
     repeats: int = 2  # calls; the fastest is told, the first warms up
     threads: int | None = None  # CPU threads; None leaves torch's choice
     seed: int = 0  # of weights and latents
+    plans: bool = False  # instead: what training costs, beside the paper (`train.measure.plans`)
+    of: list[str] = field(default_factory=list)  # plans: of these presets; none is all
 
 
 def _teacher_call(cfg: Config, o: FullSize) -> tuple[Callable, dict[str, int]]:
@@ -114,7 +117,9 @@ def table(o: FullSize, measured: dict[str, dict]) -> str:
 
 
 def run(o: FullSize) -> None:
-    """Measure one part, or all and print the table."""
+    """Measure one part, or all and print the table; or print the plans."""
+    if o.plans:
+        return print_table(o.of)
     if o.part not in (None, *PARTS):
         raise DD2Error(f"part={o.part} is unknown: use one of {', '.join(PARTS)}.")
     if o.batch < 1 or o.repeats < 1:

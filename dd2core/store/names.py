@@ -19,7 +19,9 @@ RESULTS = "results"  # folder of what was measured
 LOGS = "logs"  # folder of what training said
 
 # A run: a folder per stage
-STAGES = ("tokenizer", "classifier", "teacher", "samples", "gts", "warm", "csd", "tune")  # in order
+ADAPT, ADAPT_FIT = "adapt", "adapt_fit"  # the teacher that takes vectors, and its MLP alone
+STAGES = (  # in order
+    "tokenizer", "classifier", "teacher", ADAPT, "samples", "gts", "warm", "csd", "tune")
 MODEL = "model"  # folder that the stage export writes
 EVALUATE = "evaluate"  # folder of measurements
 BENCHMARK = "benchmark.json"

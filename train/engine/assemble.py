@@ -7,6 +7,7 @@ from torch import nn
 
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
+from dd2core.families.llamagen.vector_input import with_mlp_input
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store import folder
 from dd2core.store.files import load_strict, read_tensors
@@ -54,18 +55,33 @@ def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.M
     return family.transformer(sizes, tokenizer)
 
 
-def load_teacher(cfg: Config, device: torch.device) -> Teacher:
-    """The trained teacher with its tokenizer, frozen.
+def load_teacher(cfg: Config, device: torch.device, adapted: bool = True) -> Teacher:
+    """The trained teacher with its tokenizer, frozen: as the stage adapt leaves it, if the settings
+    have that stage; with `adapted` false, as it was before.
 
     Raises:
         DD2Error: a stage before this one has not been run, or its sizes differ.
     """
+    if adapted and cfg.adapt.steps:
+        return _load_adapted(cfg, device)
     if cfg.base:
         return folder.load_teacher(base.folder(cfg), device)
     tokenizer = load_tokenizer(cfg, torch.device("cpu"))
     transformer = new_transformer(cfg, tokenizer, len(class_names(cfg)))
-    _load(cfg, transformer, base.teacher_file(cfg))
+    _load(cfg, transformer, base.source_teacher_file(cfg))
     return find_family(cfg.family).teacher(tokenizer, transformer).to(device)
+
+
+def _load_adapted(cfg: Config, device: torch.device) -> Teacher:
+    path = base.teacher_file(cfg)
+    if path.exists():
+        return folder.load_teacher(path.parent, device)
+    if not cfg.dry_run:
+        raise DD2Error(f"{path} is not there: run train.adapt first.")
+    print("dry run: the adapted teacher is not there yet, random weights stand in for its input")
+    found, o = load_teacher(cfg, device, adapted=False), cfg.teacher
+    transformer = with_mlp_input(found.transformer, o.input_hidden, o.input_layers)
+    return find_family(cfg.family).teacher(found.tokenizer, transformer).to(device)
 
 
 def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalScoreModel:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dd2core.errors import DD2Error
 from dd2core.store.folder import describe, resolve
-from dd2core.store.names import weights
+from dd2core.store.names import ADAPT, weights
 from train.engine.paths import run_folder
 from train.measure.classifier import Classifier, find_classifier
 from train.settings.schema import Config
@@ -40,7 +40,15 @@ def tokenizer_file(cfg: Config) -> Path:
 
 
 def teacher_file(cfg: Config) -> Path:
-    """Where the teacher's weights are: the base's, else the run's."""
+    """Where the weights of the teacher that is distilled are: the stage adapt's if there is one,
+    else the base's, else the run's."""
+    if cfg.adapt.steps:
+        return run_folder(cfg) / ADAPT / weights("teacher")
+    return source_teacher_file(cfg)
+
+
+def source_teacher_file(cfg: Config) -> Path:
+    """Where the weights of the teacher before the stage adapt are: the base's, else the run's."""
     return _file(cfg, "teacher")
 
 

@@ -85,6 +85,8 @@ def _train(cfg: Config, run: Run, job: Trainable, first: int, seconds: float, on
     since = time.perf_counter()
     with signals.watch() as asked:
         for i in bar:
+            if getattr(job, "ended", False):  # before all steps
+                break
             metrics = seeded_step(cfg, job, i, stage)
             done = i + 1
             now = seconds + time.perf_counter() - since
@@ -98,7 +100,8 @@ def _train(cfg: Config, run: Run, job: Trainable, first: int, seconds: float, on
             if takes_part(cfg):
                 if on_grid and opts.grid_every and done % opts.grid_every == 0:
                     on_grid(done)
-                if stop or done % opts.save_every == 0 or done == opts.steps:
+                last = done == opts.steps or getattr(job, "ended", False)
+                if stop or last or done % opts.save_every == 0:
                     run.save(job, done, seconds + time.perf_counter() - since)
             if stop:
                 bar.close()

@@ -7,11 +7,13 @@ alive. That takes a minute and no memory on a laptop.
 """
 
 import contextlib
+import copy
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dd2core.csd import Batch, CSDTrainer, backward_mean
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
+from dd2core.families.llamagen.settings import with_vector_input
 from dd2core.gts import gts_step_loss
 from dd2core.noise import Part, same_draws
 from dd2core.score_model import ConditionalScoreModel
@@ -30,7 +33,7 @@ from train.engine import base
 from train.engine.assemble import new_score_model, new_tokenizer
 from train.engine.recompute import checkpoint_blocks
 from train.measure.flops import attention_flops
-from train.settings.schema import Config, CSDStage, GTSStage
+from train.settings.schema import AdaptStage, Config, CSDStage, GTSStage, Stage
 
 IMAGENET_CLASSES = 1000  # of the official models, for which costs are estimated
 LARGE = 50e6  # parameters of a teacher whose step is estimated
@@ -47,14 +50,19 @@ class Cost:
         fixed: weights, averages and tables, bytes.
         gradients, optimizer: bytes.
         working: most bytes alive beyond these, while the step runs.
-        flops: of the step.
+        steps: of the stage by kind, see `kinds_of_steps`.
     """
 
     fixed: int
     gradients: int
     optimizer: int
     working: int
-    flops: int
+    steps: tuple[tuple[int, str, int], ...]
+
+    @property
+    def flops(self) -> int:
+        """Of a usual step."""
+        return self.steps[0][2]
 
     @property
     def total(self) -> int:
@@ -96,6 +104,8 @@ def build_teacher(cfg: Config, device: str = "meta") -> Teacher:
         tokenizer = family.tokenizer(d.tokenizer) if d else new_tokenizer(cfg)
         sizes = d.transformer if d else family.transformer_sizes(
             cfg.teacher, tokenizer.cfg, IMAGENET_CLASSES)
+        if cfg.adapt.steps:
+            sizes = with_vector_input(sizes, cfg.teacher.input_hidden, cfg.teacher.input_layers)
         return family.teacher(tokenizer, family.transformer(sizes, tokenizer))
 
 
@@ -104,55 +114,86 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-Step = Callable[..., None]  # images of a batch, the parts of it that are worked on, how
+# Images of a batch, the parts of it that are worked on, and what is called after each kind of work.
+Step = Callable[[int, list[Part], Callable[[str], None]], None]
 
 
 def gts_step(o: GTSStage, teacher: Teacher, networks: list) -> Step:
     """Forward and backward passes of the stage gts on parts of a batch."""
     model = networks[0]
 
-    def step(batch: int, parts: list[Part], head_only: bool = False) -> None:
+    def step(batch: int, parts: list[Part], done: Callable[[str], None]) -> None:
         tokens, labels = _data(teacher, batch)
-        model.zero_grad(set_to_none=True)  # as in the stages: the last step's lived until now
-        backward_mean(model, (
-            gts_step_loss(model, teacher, part.take(tokens), part.take(labels), o, True, head_only,
-                          part) for part in same_draws(parts, teacher.device)), len(parts))
+        for head_only in (True, False) if o.head_steps else (False,):
+            model.zero_grad(set_to_none=True)  # as in the stages: the last step's lived until now
+            backward_mean(model, (
+                gts_step_loss(model, teacher, part.take(tokens), part.take(labels), o, True,
+                              head_only, part)
+                for part in same_draws(parts, teacher.device)), len(parts))
+            done("head" if head_only else "whole")
 
     return step
 
 
 def csd_step(o: CSDStage, teacher: Teacher, networks: list) -> Step:
-    """The trainer's own updates, without what needs content: optimisers and logged numbers."""
-    trainer = CSDTrainer(teacher, *networks, None, None, dataclasses.replace(o))
+    """The trainer's own updates, one of each network, without what needs content: optimisers and
+    logged numbers."""
+    trainer = CSDTrainer(teacher, *networks, None, None, dataclasses.replace(o, guidance_steps=1))
     trainer.note = lambda made, score: None
 
-    def step(batch: int, parts: list[Part], hold: bool = False, r: int = o.guidance_steps) -> None:
+    def step(batch: int, parts: list[Part], done: Callable[[str], None]) -> None:
         _, labels = _data(teacher, batch)
-        whole = Batch(torch.randn(batch, teacher.num_tokens, teacher.code_dim), labels)
-        trainer.o.guidance_steps = r
-        made = trainer.passes(whole, parts, hold)
-        for network, loss in trainer.updates(hold):
+        eps = torch.randn(batch, teacher.num_tokens, teacher.code_dim)
+        made = trainer.passes(Batch(eps, labels), parts)
+        done("pass of G")
+        for network, loss in trainer.updates():
             network.zero_grad(set_to_none=True)
             backward_mean(network, trainer.losses(network, loss, made), len(parts))
+            done("G" if network is trainer.generator else "psi")
 
     return step
 
 
-def kinds_of_steps(o: GTSStage | CSDStage) -> list[tuple[int, str, dict]]:
-    """The steps of a stage by what they do: how many, in words, and as keywords of its step; the
-    costliest last."""
+def adapt_step(o: AdaptStage, teacher: Teacher, networks: list) -> Step:
+    """Forward and backward passes of the stage adapt."""
+    model = networks[0]
+
+    def step(batch: int, parts: list[Part], done: Callable[[str], None]) -> None:
+        model.zero_grad(set_to_none=True)
+        data = [_data(teacher, batch // part.count) for part in parts]
+        with torch.autocast("cpu", torch.bfloat16, enabled=o.bf16):
+            losses = (F.cross_entropy(model(x, y).float().flatten(0, 1), x.flatten())
+                      for x, y in data)
+            backward_mean(model, losses, len(parts))
+        done("whole")
+
+    return step
+
+
+def kinds_of_steps(o: Stage, flops: dict[str, int]) -> list[tuple[int, str, int]]:
+    """The steps of a stage by what they do, the usual ones first: how many, in words, operations.
+
+    Args:
+        o (Stage): of the stage.
+        flops (dict[str, int]): of each kind of work, as the steps above name it.
+    """
     if isinstance(o, GTSStage):
         few = min(o.head_steps, o.steps)
-        return [(few, "that train the head alone", {"head_only": True}), (o.steps - few, "", {})]
+        return [(o.steps - few, "", flops["whole"]),
+                (few, "that train the head alone", flops.get("head", 0))]
+    if not isinstance(o, CSDStage):
+        return [(o.steps, "", flops["whole"])]
     at = o.steps if o.align_at is None else min(o.align_at, o.steps)
     held = min(o.align_steps, o.steps - at)
-    return [(held, "on hold", {"hold": True}),
-            (o.steps - at - held, "after the alignment",
-             {"r": o.guidance_steps_after or o.guidance_steps}), (at, "", {})]
+    r, after = o.guidance_steps, o.guidance_steps_after or o.guidance_steps
+    psi, generator = flops["psi"], flops["pass of G"] + flops["G"]
+    return [(at, "", r * psi + generator),
+            (held, "on hold", r * psi + flops["pass of G"]),
+            (o.steps - at - held, "after the alignment", after * psi + generator)]
 
 
 STEPS = {  # stage → step, networks that it trains
-    "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
+    "adapt": (adapt_step, 1), "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
 
 
 def fill_gradients(networks: list) -> None:
@@ -176,36 +217,41 @@ def _counting() -> Iterator[tuple[FlopCounterMode, Alive]]:
         yield flops, alive
 
 
-def estimate(
-    cfg: Config, stage: str, batch: int, **how
-) -> tuple[Cost, Teacher, ConditionalScoreModel]:
+def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, ConditionalScoreModel]:
     """The cost of one step on one GPU, in passes of `batch` images; teacher and network, without
     content.
 
     At most two passes are run: the others are like the second, and leave nothing but samples.
-    `how` is what the step is told beside its batch (`kinds_of_steps`).
     """
     make_step, copies = STEPS[stage]
     teacher, opts = build_teacher(cfg), getattr(cfg, stage)
     with torch.device("meta"):
-        networks = [new_score_model(cfg, teacher, opts.bf16) for _ in range(copies)]
+        networks = [copy.deepcopy(teacher.transformer).requires_grad_(True)
+                    if isinstance(opts, AdaptStage) else new_score_model(cfg, teacher, opts.bf16)
+                    for _ in range(copies)]
         step = make_step(opts, teacher, networks)
     checkpoint_blocks(opts, *networks)
     parts = Part(0, cfg.processes).split(opts.accumulate)
+    counted: dict[str, int] = {}
+
+    def done(work: str) -> None:
+        found = flops.get_total_flops() * len(parts) // len(parts[:2])
+        counted[work] = found - sum(counted.values())
+
     with _counting() as (flops, alive):
         for module in (teacher, *networks):
             module.to_empty(device="cpu")  # in name only
         teacher.requires_grad_(False)
         weights = alive.now
         fill_gradients(networks)
-        step(batch * parts[0].count, parts[:2], **how)
+        step(batch * parts[0].count, parts[:2], done)
     trained, one = sum(count(m) for m in networks), count(networks[0])
     others = len(parts[2:]) * batch * teacher.num_tokens * (4 * teacher.code_dim + 8)
     working = max(0, alive.peak - weights - 4 * trained) + (others if copies > 1 else 0)
     if cfg.processes > 1 and not cfg.shard:
         working = max(working, 4 * one)  # all gradients in one piece, to be averaged
-    flops = flops.get_total_flops() * len(parts) // len(parts[:2])
-    return Cost(weights + 4 * one, 4 * trained, 8 * trained, working, flops), teacher, networks[0]
+    steps = tuple(kinds_of_steps(opts, counted))
+    return Cost(weights + 4 * one, 4 * trained, 8 * trained, working, steps), teacher, networks[0]
 
 
 def sharded(
@@ -225,10 +271,11 @@ def sharded(
     """
     divided = 4 * (count(teacher.transformer) + (copies + 1) * count(model))
     blocks = model.backbone.blocks  # the rest of a network, less its head, is one more unit
-    unit = 4 * max(count(blocks[0]), count(model.head), count(teacher.transformer) - count(blocks))
+    top = getattr(model, "head", None) or model.output
+    unit = 4 * max(count(blocks[0]), count(top), count(teacher.transformer) - count(blocks))
     summed = 4 * count(model) if accumulate > 1 else 0
     return Cost(cost.fixed - divided + divided // processes, cost.gradients // processes,
-                cost.optimizer // processes, cost.working + GATHERED * unit + summed, cost.flops)
+                cost.optimizer // processes, cost.working + GATHERED * unit + summed, cost.steps)
 
 
 def report(cfg: Config, stage: str) -> list[str]:
@@ -247,16 +294,16 @@ def report(cfg: Config, stage: str) -> list[str]:
         cost = sharded(cost, teacher, model, STEPS[stage][1], cfg.processes, opts.accumulate)
     gib = {k: getattr(cost, k) / 2**30
            for k in ("fixed", "gradients", "optimizer", "working", "total")}
-    new = sum(p.numel() for n, p in model.named_parameters() if n in model.new_parameters())
-    step, total, also = cost.flops * cfg.processes, 0, ""
-    for n, words, kind in kinds_of_steps(opts):
-        each = estimate(cfg, stage, batch, **kind)[0].flops * cfg.processes if n and kind else step
-        total += n * each
-        also += f" ({each / 1e12:.1f} in {n} {words})" if n and kind else ""
-    hours = total / SPEED / 3600
+    names = (model.new_parameters() if isinstance(model, ConditionalScoreModel)
+             else {n for n, _ in model.named_parameters() if ".code_input." in n})
+    new = sum(p.numel() for n, p in model.named_parameters() if n in names)
+    step = cost.flops * cfg.processes
+    also = "".join(f" ({each * cfg.processes / 1e12:.1f} in {n} {words})"
+                   for n, words, each in cost.steps[1:] if n)
+    hours = sum(n * each for n, _, each in cost.steps) * cfg.processes / SPEED / 3600
     return [
         f"{stage}: teacher {count(teacher.transformer) / 1e6:.1f} M parameters, its tokenizer "
-        f"{count(teacher.tokenizer) / 1e6:.1f} M, {STEPS[stage][1]} score network(s) of "
+        f"{count(teacher.tokenizer) / 1e6:.1f} M, {STEPS[stage][1]} network(s) of "
         f"{count(model) / 1e6:.1f} M ({new / 1e6:.1f} M of them new)",
         f"{stage}: {gib['total']:.1f} GiB per GPU at {batch} images on each of {cfg.processes}"
         f"{how}: weights and average {gib['fixed']:.1f}, gradients {gib['gradients']:.1f}, "

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+from dd2core.errors import DD2Error
+
 
 @dataclasses.dataclass(frozen=True)
 class VQConfig:
@@ -47,7 +49,10 @@ class TransformerConfig:
     num_codes: int = 16384  # V
     code_dim: int = 8  # C
     num_classes: int = 1000  # label num_classes is "unconditional"
-    token_input: str = "table"  # table: Embedding(V, D); codes: Linear(C, D) on code vectors
+    token_input: str = "table"  # table: Embedding(V, D); codes: Linear(C, D) on code vectors;
+    # mlp: an MLP on code vectors
+    input_hidden: int = 0  # mlp: width of its hidden layers
+    input_layers: int = 0  # mlp: hidden layers
 
 
 def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VQConfig:
@@ -62,8 +67,24 @@ def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VQConfig:
 
 def transformer_sizes(settings: Any, tokenizer: VQConfig, num_classes: int) -> TransformerConfig:
     """Sizes from a preset's section `teacher`, for the tokens of a tokenizer."""
+    mlp = settings.token_input == "mlp"
     return TransformerConfig(
         depth=settings.depth, width=settings.width, heads=settings.heads, hidden=settings.hidden,
         grid=tokenizer.grid, num_codes=tokenizer.num_codes, code_dim=tokenizer.code_dim,
         num_classes=num_classes, token_input=settings.token_input,
+        input_hidden=settings.input_hidden if mlp else 0,
+        input_layers=settings.input_layers if mlp else 0,
     )
+
+
+def with_vector_input(sizes: TransformerConfig, hidden: int, layers: int) -> TransformerConfig:
+    """The sizes of a transformer with an MLP on code vectors in place of its table (stage adapt).
+
+    Raises:
+        DD2Error: it has no table.
+    """
+    if getattr(sizes, "token_input", None) != "table":
+        raise DD2Error("This teacher has no token table: its input takes vectors already, so leave "
+                       "the stage adapt out (adapt.steps=0).")
+    return dataclasses.replace(
+        sizes, token_input="mlp", input_hidden=hidden, input_layers=layers)
