@@ -14,6 +14,7 @@ from torch import nn
 
 from dd2core.families import find_family
 from dd2core.families.llamagen.vector_input import fit_error, with_mlp_input
+from dd2core.noise import WHOLE
 from dd2core.store.files import load_strict, write_json, write_tensors
 from dd2core.store.folder import Model, save_folder
 from dd2core.store.names import ADAPT, ADAPT_FIT, RESULT, weights
@@ -110,13 +111,13 @@ class AdaptJob(TeacherJob):
     def finish(self, folder: Path) -> None:
         """Measure the average of the transformer, and write it as a model folder."""
         best, p = self.ema.module.eval(), self.progress
-        nats = held_out_nats(best, self.data, self.device)
+        nats = held_out_nats(best, self.data, self.device, self.cfg.shard)
         kept = whole(best.state_dict())
         if not is_main():
             return
         found = {"test_nats_per_token": nats, "table_nats_per_token": self.target,
                  "fitted_nats_per_token": p.fitted.item(), "steps": int(p.steps),
-                 "back": nats <= self.target + self.opts.tolerance,
+                 "back": self.ended or nats <= self.target + self.opts.tolerance,
                  "n": min(HELD_OUT, len(self.data.test_tokens))}
         write_json(folder / RESULT, found)
         self.save(folder, kept)
@@ -140,14 +141,17 @@ def input_sizes(cfg: Config) -> tuple[int, int]:
     return cfg.teacher.input_hidden, cfg.teacher.input_layers
 
 
-def held_out_nats(model, data: TokenData, device: torch.device) -> float:
-    """Cross-entropy on held-out images, each process its part of them; the same number in all."""
+def held_out_nats(
+    model, data: TokenData, device: torch.device, together: bool = True
+) -> float:
+    """Cross-entropy on held-out images: each process its part of them, and the same number in all;
+    or, not `together`, by the calling process alone."""
     n = min(HELD_OUT, len(data.test_tokens))
-    part = distributed.own_part()
+    part = distributed.own_part() if together else WHOLE
     n += -n % part.count  # a part as large for each: the network may be sharded
     pick = part.take(evenly(data.test_labels, n))
     nats = cross_entropy(model, data.test_tokens[pick], data.test_labels[pick], device)
-    return distributed.average({"nats": nats}, device)["nats"]
+    return distributed.average({"nats": nats}, device)["nats"] if together else nats
 
 
 def adapt(cfg: Config, teacher: Teacher, data: TokenData, device: torch.device) -> None:
