@@ -171,6 +171,16 @@ def test_resume_is_the_uninterrupted_run(stage, lines, run, tmp_path):
         assert (out / file).read_bytes() == (run / file).read_bytes()
 
 
+def test_an_adaptation_that_is_back_ends_and_stays_ended(run, tmp_path):
+    out = copy_stages(run, tmp_path, "tokenizer", "teacher", "tokens", "adapt_fit")
+    for _ in range(2):
+        assert grey("adapt", out, *TABLE, "adapt.check_every=2", "adapt.tolerance=9") is None
+        assert log_steps(out / "adapt") == [1, 2]
+        assert load_state(out / "adapt" / "state.pt")["step"] == 2
+        said = read_json(out / "adapt" / "result.json")
+        assert said["steps"] == 2 and said["back"]
+
+
 def test_the_stages_after_it_distil_the_adapted_teacher_and_base_takes_it(run, tmp_path):
     out = copy_stages(run, tmp_path, "tokenizer", "teacher", "tokens", "adapt_fit", "adapt")
     few = ("gts.steps=2", "csd.steps=2", "csd.start=gts", "csd.pair_share=0", "csd.average=null")

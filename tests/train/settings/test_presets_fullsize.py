@@ -1,5 +1,6 @@
 """Presets of the official sizes, and what their steps cost, on shapes without content."""
 
+import dataclasses
 import re
 
 import pytest
@@ -8,14 +9,17 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from dd2core.families.llamagen.official import SIZES
+from dd2core.noise import Part
 from dd2core.official import load_llamagen, load_var
 from tests.families.test_official_llamagen import official_keys as llamagen_keys
 from tests.families.test_var_parity import official_keys as var_keys
 from tests.support.parity import description, meta_state
 from tests.support.train_helpers import GREY, cli, config
 from train.engine.assemble import load_teacher
-from train.measure import cost, flops
-from train.settings.cli import PRESETS, find_preset, load_config
+from train.engine.recompute import checkpoint_blocks
+from train.measure import cost, flops, plans
+from train.measure.plans import PAPER_HOURS, PARTS
+from train.settings.cli import PRESETS, ROOT, find_preset, load_config
 
 LLAMAGEN = {f"llamagen-{size.lower()}": size for size in SIZES}
 VAR = {f"var-d{n}": n for n in (16, 20, 24, 30)}
@@ -26,6 +30,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("name", LLAMAGEN)
 def test_llamagen_presets_have_the_official_sizes(name):
     cfg, vq = load_config([f"preset={name}"]), description("llamagen_official_keys")["VQ-16"]
+    cfg.adapt.steps = 0  # before the table becomes an MLP
     found = cost.build_teacher(cfg)
     grid = 24 if LLAMAGEN[name].startswith("X") else 16
     official = load_llamagen(meta_state(llamagen_keys(LLAMAGEN[name])), meta_state(vq), grid=grid)
@@ -51,13 +56,20 @@ def test_presets_are_complete_and_say_that_they_are_untested(name):
     assert path.parent == PRESETS
     text, cfg = path.read_text(), load_config([f"preset={name}"])
     comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
-    assert "UNTESTED at this size" in comment and "60 TFLOP/s" in comment
+    assert "UNTESTED at this size" in comment and "docs/fullsize.md" in comment
     assert f"out={cfg.base}" in comment and f"preset={name}" in comment
     assert cfg.name == name and cfg.base == f"runs/official/{name}"
     for stage in (cfg.gts, cfg.csd):
-        assert stage.batch % cfg.processes == 0 and stage.bf16 and stage.chunk
+        assert stage.batch % (cfg.processes * stage.accumulate) == 0 and stage.bf16 and stage.chunk
     assert cfg.csd.start == "gts" and cfg.csd.average is None
-    assert cfg.gts.sampling == cfg.csd.sampling == cfg.sampling
+    assert cfg.gts.sampling == cfg.csd.sampling and cfg.samples.sampling == cfg.sampling
+    assert ("Not in the paper" in comment) == (name not in PAPER_HOURS)
+    if name not in PAPER_HOURS:
+        near = "llamagen-l" if name in LLAMAGEN else "var-d24"
+        assert near in comment
+        other = load_config([f"preset={near}"])
+        for ours, its in ((cfg.gts, other.gts), (cfg.csd, other.csd)):
+            assert dataclasses.replace(ours, accumulate=its.accumulate) == its
     assert cfg.warm.steps == cfg.tune.steps == 0
     given = yaml.safe_load(text)
     assert {"lr", "steps", "batch"} <= given["gts"].keys() & given["csd"].keys()
@@ -69,12 +81,14 @@ def numbers(text, pattern):
     return [float(x) for x in re.search(pattern, text).groups()]
 
 
-@pytest.mark.parametrize("name", ["llamagen-b", "var-d16"])
-def test_a_dry_run_prints_parameters_memory_and_operations(name, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("name, few", [
+    ("llamagen-b", ()), ("var-d16", ("teacher.depth=4", "gts.batch=64", "csd.batch=64"))])
+def test_a_dry_run_prints_parameters_memory_and_operations(
+        name, few, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # neither weights nor data are here
-    hours, gib = {}, {}
-    for stage in ("gts", "csd"):
-        words = (f"preset={name}", "dry_run=true", f"out={tmp_path / 'run'}", "device=cpu")
+    stages = ("adapt", "gts", "csd") if name in LLAMAGEN else ("gts", "csd")
+    for stage in stages:
+        words = (f"preset={name}", "dry_run=true", f"out={tmp_path / 'run'}", "device=cpu", *few)
         assert cli(stage, *words) is None
         said = capsys.readouterr().out
         total, each, fixed, gradients, adam, working = numbers(
@@ -82,19 +96,44 @@ def test_a_dry_run_prints_parameters_memory_and_operations(name, tmp_path, capsy
                   r"gradients ([\d.]+), AdamW ([\d.]+), activations and temporaries ([\d.]+)")
         assert total == pytest.approx(fixed + gradients + adam + working, abs=0.21)
         assert adam == pytest.approx(2 * gradients, abs=0.11) and min(fixed, working) > 0.5
-        cfg = load_config([f"preset={name}"])
-        assert each == getattr(cfg, stage).batch / 8
-        (gib[stage],), (hours[stage],) = [total], numbers(said, r"steps: (\d+) GPU-hours")
+        cfg = load_config([f"preset={name}", *few])
+        o = getattr(cfg, stage)
+        assert each == o.batch / 8 / o.accumulate
+        (hours,) = numbers(said, r"steps: (\d+) GPU-hours")
+        assert hours > 0
         assert "an estimate" in said and "nothing written" in said
         (millions,) = numbers(said, r"teacher ([\d.]+) M parameters")
-        assert millions == pytest.approx({"llamagen-b": 110.9, "var-d16": 310.3}[name])
+        assert millions == pytest.approx({"llamagen-b": 101.9, "var-d16": 77.4}[name], abs=0.06)
     assert not (tmp_path / "run").exists()
-    # The preset's comment tells the same.
-    comment = " ".join(line.lstrip("# ") for line in find_preset(name).read_text().splitlines())
-    gts, csd, most = numbers(
-        comment, r"this plan is (\d+) for gts and (\d+) for csd at 60 .*Batches: (\d+) GiB")
-    assert (gts, csd) == (hours["gts"], hours["csd"])
-    assert most == round(max(gib.values()))
+
+
+def test_the_table_of_plans_has_the_presets_steps_and_passes():
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\w, ]+) \| (\d+) × (\d+) \| \d+ \| ([\d,]+) \|",
+                      (ROOT / "docs" / "fullsize.md").read_text(), re.MULTILINE)
+    assert {name for name, *_ in rows} >= set(PAPER_HOURS)
+    for name, part, images, passes, steps in rows:
+        cfg = load_config([f"preset={name}"])
+        stage = {p: s for s, found in PARTS.items() for p in found.values()}[part]
+        o = getattr(cfg, stage)
+        assert (int(images), int(passes)) == (o.batch // cfg.processes // o.accumulate,
+                                              o.accumulate)
+        held, head = getattr(o, "align_steps", 0), getattr(o, "head_steps", 0)
+        expected = {"alignment": held, "GTS, head": head}.get(part, o.steps - held - head)
+        assert int(steps.replace(",", "")) == expected
+
+
+def test_a_row_of_the_plans_is_the_sum_of_its_kinds_of_steps(monkeypatch):
+    found = cost.Cost(2**30, 2**30, 0, 0, ((8000, "", 50), (1600, "on hold", 20),
+                                           (7500, "after the alignment", 30)))
+    monkeypatch.setattr(plans, "stage_cost", lambda cfg, stage: found)
+    monkeypatch.setattr(plans, "PARTS", {"csd": plans.PARTS["csd"]})
+    csd, alignment = sorted(plans.rows("var-d16"), key=lambda row: row.part)
+    assert (csd.steps, csd.flops) == (15_500, 8 * (8000 * 50 + 7500 * 30))
+    assert (alignment.steps, alignment.flops) == (1600, 8 * 1600 * 20)
+    assert (csd.gib, csd.images, csd.passes) == (2.0, 16, 4)
+    assert csd.paper == pytest.approx(8 * 42.6) and alignment.paper == pytest.approx(8 * 4.8)
+    assert csd.hours == pytest.approx(csd.flops / cost.SPEED / 3600)
+    assert plans.line(csd).startswith("| `var-d16` | CSD | 16 × 4 | 2 | 15,500 |")
 
 
 def real_step(cfg, stage, batch):
@@ -102,22 +141,27 @@ def real_step(cfg, stage, batch):
     teacher = load_teacher(cfg, CPU)
     make_step, copies = cost.STEPS[stage]
     networks = [cost.new_score_model(cfg, teacher, False) for _ in range(copies)]
-    step = make_step(getattr(cfg, stage), teacher, networks)
+    step = make_step(o := getattr(cfg, stage), teacher, networks)
+    checkpoint_blocks(o, *networks)
+    parts = Part(0, cfg.processes).split(o.accumulate)
     with FlopCounterMode(display=False, custom_mapping=flops.attention_flops()) as counted, \
             cost.Alive() as alive:
         for module in (teacher, *networks):  # weights are there before, and count elsewhere
             for a in (*module.parameters(), *module.buffers()):
                 alive.seen.add(a.untyped_storage())
         cost.fill_gradients(networks)
-        step(batch)
+        step(batch * parts[0].count, parts, lambda work: None)
     trained = sum(cost.count(m) for m in networks)
     return counted.get_total_flops(), alive.peak - 4 * trained
 
 
-@pytest.mark.parametrize("words", [(), ("teacher.token_input=table",), ("gts.chunk=7",)])
+@pytest.mark.parametrize("words", [
+    (), ("teacher.token_input=table",), ("gts.chunk=7",), ("{}.checkpoint_blocks=true",),
+    ("{}.accumulate=3", "processes=2", "csd.form=sid", "csd.fresh=true")])
 @pytest.mark.parametrize("stage", ["gts", "csd"])
-def test_the_estimate_is_what_a_real_step_takes(stage, words):
-    cfg = config("dry_run=true", "out=/nowhere", *words)
+def test_the_estimate_is_what_a_real_step_takes(stage, words, monkeypatch):
+    monkeypatch.setattr(cost, "IMAGENET_CLASSES", 3)  # those of the pictures
+    cfg = config("dry_run=true", "out=/nowhere", *(word.format(stage) for word in words))
     found, _, _ = cost.estimate(cfg, stage, 5)
     flops, working = real_step(cfg, stage, 5)
     assert found.flops == flops
@@ -133,6 +177,64 @@ def test_more_images_cost_more_and_weights_do_not():
     assert most.working - more.working == pytest.approx(2 * (more.working - few.working), rel=0.1)
 
 
+def saved_by_blocks(cfg, batch):
+    """Bytes that the backward pass of the blocks keeps, as autograd itself tells: of all of them,
+    and of one input."""
+    teacher = load_teacher(cfg, CPU)
+    model = cost.new_score_model(cfg, teacher, False)
+    ours, saved = {p.untyped_storage().data_ptr() for p in model.parameters()}, {}
+
+    def pack(a):
+        if a.untyped_storage().data_ptr() not in ours:
+            saved[a.untyped_storage().data_ptr()] = a.untyped_storage().nbytes()
+        return a
+
+    x = torch.randn(batch, teacher.num_tokens, cfg.teacher.width)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda a: a):
+        kept = model.backbone.run_blocks(x)
+    assert kept.requires_grad
+    return sum(saved.values()), x.nbytes
+
+
+def test_checkpointing_frees_what_autograd_says_that_blocks_keep():
+    words = ("dry_run=true", "out=/nowhere", "teacher.depth=6", "teacher.width=64", "gts.times=1")
+    plain, less = (cost.estimate(config(*words, f"gts.checkpoint_blocks={on}"), "gts", 16)[0]
+                   for on in ("false", "true"))
+    blocks, x = saved_by_blocks(config(*words), 16)
+    freed = plain.working - less.working  # all but the inputs, and at most one block's
+    assert blocks * 5 / 6 - 6 * x < 1.05 * freed < 1.1 * (blocks - 6 * x)
+    depth = 3 * cost.count(load_teacher(config(*words), CPU).transformer)
+    assert less.flops > plain.flops > depth and less.total < plain.total
+
+
+def test_passes_take_the_memory_of_one_and_the_operations_of_all():
+    def found(stage, *words):
+        return cost.estimate(config("dry_run=true", "out=/nowhere", *words), stage, 8)[0]
+
+    for stage in ("gts", "csd"):
+        one, four = found(stage), found(stage, f"{stage}.accumulate=4")
+        again = found(stage, f"{stage}.accumulate=8").working - four.working
+        assert four.working < 1.5 * one.working and again < 0.2 * one.working
+        extra = 4 * one.steps[0][2] if stage == "gts" else 4 * one.flops
+        assert extra <= four.flops < 1.3 * extra  # csd: G's pass is made again for its update
+
+
+def test_the_kinds_of_steps_are_counted_one_by_one():
+    words = ("dry_run=true", "out=/nowhere", "processes=1")
+    gts = cost.estimate(config(*words, "gts.head_steps=4"), "gts", 4)[0].steps
+    assert [n for n, _, _ in gts] == [2, 4] and gts[1][2] < 0.8 * gts[0][2]
+    assert cost.estimate(config(*words), "gts", 4)[0].steps[1] == (
+        0, "that train the head alone", 0)
+    csd = cost.estimate(config(*words, "csd.guidance_steps=5", "csd.align_at=3",
+                               "csd.align_steps=1", "csd.guidance_steps_after=2"), "csd", 4)[0]
+    (n, _, usual), (m, _, held), (k, _, after) = csd.steps
+    assert (n, m, k) == (3, 1, 2) and csd.flops == usual > held > after - (usual - held)
+    plain = cost.estimate(config(*words), "csd", 4)[0].flops  # one step of ψ
+    assert usual - after == pytest.approx(3 * (usual - plain) / 4)
+    said = "\n".join(cost.report(config(*words, "gts.head_steps=4"), "gts"))
+    assert "in 4 that train the head alone), 6 steps: " in said
+
+
 def test_sharding_divides_what_is_held_and_keeps_the_step():
     cfg = config("dry_run=true", "out=/nowhere", "shard=true", "processes=4")
     found, teacher, model = cost.estimate(cfg, "csd", 2)
@@ -142,6 +244,8 @@ def test_sharding_divides_what_is_held_and_keeps_the_step():
     assert (4 * few.gradients, 4 * few.optimizer) == (found.gradients, found.optimizer)
     block = 4 * cost.count(model.backbone.blocks[0])
     assert few.flops == found.flops and few.working >= found.working + 3 * block
+    passes = cost.sharded(found, teacher, model, 2, 4, accumulate=2)
+    assert passes.working - few.working == 4 * cost.count(model)  # whole gradients, added up
     assert "on each of 4, sharded (" in cost.report(cfg, "csd")[1]
     assert "sharded" not in cost.report(config("dry_run=true", "processes=4"), "csd")[1]
 
