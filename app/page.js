@@ -8,9 +8,15 @@ window.dd2 = {
   asked: 0, /* when the comparison was asked for, in ms since the page was; at first, by opening it */
   waits: {}, /* of each sampler, in ms */
 
+  hideFirst() { /* the picture that the page comes with, when the address asks for another one */
+    const asked = new URLSearchParams(location.search);
+    const other = ["model", "class", "seed", "count"].some((name) => asked.has(name));
+    document.documentElement.classList.toggle("dd2-other", other);
+  },
   open() { /* the ratio is read out as it comes: a live region must stay while its text changes */
     document.querySelector("#verdict")?.setAttribute("role", "status");
     this.watch("#bars", () => this.tellWaits());
+    this.watch("#one-step", () => document.documentElement.classList.remove("dd2-other"));
     this.watch("#teacher", (panel) => this.replayer?.record(panel));
     this.nameAddress();
     return this.search;
@@ -136,5 +142,6 @@ window.dd2 = {
     all[to].focus();
   },
 };
+dd2.hideFirst();
 addEventListener("popstate", () => dd2.back());
 addEventListener("keydown", (event) => dd2.arrow(event));

@@ -45,6 +45,7 @@ EARLY = """<style>
 .gradio-container > .main > .wrap.full { display: none !important; }
 .wrap:has(> .contain):not(:has(.dd2-head)) footer,
 .contain > .column:not(:has(.dd2-head)) > :not(.dd2-top) { display: none !important; }
+:root.dd2-other #one-step img { visibility: hidden; }
 .dd2-top { min-height: 6rem; } #tabs { min-height: 56rem; }
 @media (max-width: 600px) {
   .gradio-container > .main { padding: 4px 10px !important; }

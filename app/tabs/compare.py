@@ -1,5 +1,6 @@
 """The front tab: both samplers paint the same classes, side by side and timed."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,9 @@ from app.html.files import archive, keep_bytes
 from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
 from app.serve.runs import Run, machine, speedup
 from app.serve.tickets import Tickets
+from app.tabs.compare_controls import examples, labels, teachers_settings
 from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
+from dd2core import DD2Error
 from dd2core.store.names import as_file_name
 
 ONE_STEP, TEACHER = "One step", "Teacher"  # headings of the panels
@@ -47,6 +50,7 @@ class CompareTab(Tab):
     def build(self, shared: Shared) -> None:
         """See `Tab.build`."""
         pipe = self.models.default.pipe
+        self.firsts = {pipe.name: self._first(pipe)}  # by model, as the page opens
         self._panels(pipe)
         self._controls(pipe)
         self._below(pipe)
@@ -65,7 +69,8 @@ class CompareTab(Tab):
         self.race = gr.HTML(first[1], elem_id="race", **flush)
         with gr.Row(equal_height=True, elem_id="panels"):
             with gr.Column(min_width=140):
-                self.left = gr.HTML(first[2], elem_id="one-step", **flush)
+                left = self.firsts[pipe.name] or first[2]
+                self.left = gr.HTML(left, elem_id="one-step", **flush)
             with gr.Column(min_width=140):
                 self.right = gr.HTML(first[3], elem_id="teacher", **flush)
 
@@ -90,7 +95,7 @@ class CompareTab(Tab):
                 label="Seed (empty: a random one)", min_width=100,
             )
         with gr.Accordion("Teacher’s settings", open=False):
-            self.inputs = [self.name, self.count, self.seed, *_settings(pipe)]
+            self.inputs = [self.name, self.count, self.seed, *teachers_settings(pipe)]
 
     def _below(self, pipe: Any) -> None:
         first = self._blank(pipe, FIRST_COUNT)
@@ -101,7 +106,7 @@ class CompareTab(Tab):
             "Download all", interactive=False, size="sm", elem_id="download"
         )
         self.examples = gr.Dataset(
-            components=["textbox"], samples=_labels(pipe), label="Examples", type="index",
+            components=["textbox"], samples=labels(pipe), label="Examples", type="index",
             layout="gallery", elem_id="examples",
         )
         self.explain = gr.Markdown(EXPLAIN.format(steps=pipe.teacher.num_steps))
@@ -117,6 +122,16 @@ class CompareTab(Tab):
             present.footnote(machine(pipe), count),
         ]
 
+    def _first(self, pipe: Any) -> str | None:
+        """The one-step panel that the page comes with: a picture is there before the first request
+        is answered. Not where painting is slow, or paid for."""
+        if zero.LENT or (pipe.device.type == "cpu" and pipe.image_size > present.SMALL):
+            return None
+        with contextlib.suppress(gr.Error, DD2Error):
+            request = read_request(pipe, ALL_CLASSES, FIRST_COUNT, first_seed(pipe), *[None] * 4)
+            return self._left(self.models.get(pipe.name).one_step(request), request.names)
+        return None
+
     def _left(self, run: Run | None, names: list[str], fresh: bool = False) -> str:
         return present.panel(ONE_STEP, 1, run, names, fresh=fresh)
 
@@ -130,6 +145,9 @@ class CompareTab(Tab):
         options = [ALL_CLASSES, *pipe.class_names]
         count = view.whole("count", 1, MOST_IMAGES, FIRST_COUNT)
         name = view.choice("class", options, ALL_CLASSES)
+        panels = self._blank(pipe, count, name)
+        if not {"class", "count", "seed"} & view.given.keys():
+            panels[2] = self.firsts.get(pipe.name) or panels[2]
         return [
             gr.Dropdown(choices=options, value=name),
             count,
@@ -138,9 +156,9 @@ class CompareTab(Tab):
             view.number("temperature", 0.1, 2, preset.temperature),
             gr.Slider(maximum=codes, value=view.whole("top_k", 0, codes, preset.top_k)),
             view.number("top_p", 0.01, 1, preset.top_p),
-            *self._blank(pipe, count, name), no_download(),
+            *panels, no_download(),
             EXPLAIN.format(steps=pipe.teacher.num_steps),
-            gr.Dataset(samples=_labels(pipe)), "",
+            gr.Dataset(samples=labels(pipe)), "",
         ]
 
     def _connect(self, shared: Shared) -> None:
@@ -198,7 +216,7 @@ class CompareTab(Tab):
 
     def example(self, model: Any, index: Any) -> list[Any]:
         """Class, images and seed of an example."""
-        samples = _examples(self.models.get(model).pipe)
+        samples = examples(self.models.get(model).pipe)
         return samples[whole("The example", index, 0, len(samples) - 1)]
 
     def begin(self, visitor: gr.Request, model: Any, *values: Any) -> tuple:
@@ -301,38 +319,6 @@ def _session(visitor: gr.Request | None) -> str:
 
 def _ticket(given: Any) -> int:
     return int(given) if isinstance(given, str) and given.isdecimal() and len(given) < 20 else 0
-
-
-def _settings(pipe: Any) -> list[gr.components.Component]:
-    """Guidance, temperature, top-k, top-p, at the preset's values."""
-    preset, codes = pipe.sampling, pipe.teacher.codebook.shape[0]
-    with gr.Row():
-        cfg = gr.Slider(
-            0, 10, value=preset.cfg, step=0.05, label="Guidance", info="More: truer to the class"
-        )
-        temperature = gr.Slider(
-            0.1, 2, value=preset.temperature, step=0.05, label="Temperature", info="1: as trained"
-        )
-    with gr.Row():
-        top_k = gr.Slider(
-            0, codes, value=preset.top_k, step=1, label="Top-k", info="0: every code may be drawn"
-        )
-        top_p = gr.Slider(
-            0.01, 1, value=preset.top_p, step=0.01, label="Top-p", info="1: every code may be drawn"
-        )
-    return [cfg, temperature, top_k, top_p]
-
-
-def _examples(pipe: Any) -> list[list[Any]]:
-    """Class, images and seed of some comparisons; classes from all over the list."""
-    names = pipe.class_names
-    picked = dict.fromkeys(names[i * len(names) // 3] for i in range(3))
-    return [[ALL_CLASSES, 16, 3], *([name, 8, 7 + i] for i, name in enumerate(picked))]
-
-
-def _labels(pipe: Any) -> list[list[str]]:
-    """The examples in words."""
-    return [[f"{name}, seed {seed}"] for name, _, seed in _examples(pipe)]
 
 
 def _address(pipe: Any, model: Any, name: Any, request: Request) -> str:
