@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from dd2core.errors import DD2Error
 from dd2core.store.files import read_json
 from dd2core.store.folder import load_teacher
 from dd2core.tools.images import to_float
-from tests.support.train_helpers import config, grey, kept_tokens, snapshot
+from tests.support.train_helpers import config, grey, kept_tokens, snapshot, write_idx_set
 from tests.train.engine.test_base import make_base
 from train.data import tokens
 from train.data.shards import encode, samples
 from train.data.shards.file import map_file, token_type, write_file
+from train.data.shards.originals import Originals
 from train.data.shards.sequences import Sequences
 from train.data.source import load_data
 from train.engine.assemble import load_tokenizer
@@ -121,26 +123,26 @@ def test_the_tokens_are_those_of_the_tokenizer_each_picture_once(words, made):
 def test_a_damaged_file_is_made_again(words):
     out = make_both(words)
     whole = kept(out)
-    for path in (*sorted(out.rglob("*.safetensors"))[::5], *out.rglob("manifest.json")):
-        raw = bytearray(path.read_bytes())
-        raw[len(raw) // 2] ^= 1
-        path.write_bytes(raw)
-    assert kept(out) != whole
-    assert kept(make_both(words)) == whole
+    for damaged in (sorted(out.rglob("*.safetensors"))[::5], list(out.rglob("manifest.json"))):
+        for path in damaged:
+            raw = bytearray(path.read_bytes())
+            raw[len(raw) // 2] ^= 1
+            path.write_bytes(raw)
+        assert kept(out) != whole
+        assert kept(make_both(words)) == whole
 
 
 def test_tokens_of_other_squares_or_another_tokenizer_are_not_read(words, tmp_path):
-    cfg = config(*words)
-    first = tokens.load_tokens(cfg, load_tokenizer(cfg, CPU), CPU)
+    def rows(*change):
+        cfg = config(*words, *change)
+        return tokens.load_tokens(cfg, load_tokenizer(cfg, CPU), CPU).tokens[:]
+
     other = make_base(tmp_path / "other", seed=1)
-    for change in (("tokens.flips=true",), ("tokens.transform=var",), (f"base={other}",)):
-        changed = config(*words, *change)
-        found = tokens.load_tokens(changed, load_tokenizer(changed, CPU), CPU)
-        assert found.tokens.shape != first.tokens.shape or not torch.equal(
-            found.tokens[:], first.tokens[:]), change
+    for change in ("tokens.flips=true", "tokens.transform=var", f"base={other}"):
+        first = rows()  # what would be read by mistake
+        assert rows(change).tolist() != first.tolist(), change
         assert len(list((tmp_path / "run" / "tokens").glob("*/manifest.json"))) == 1
-    again = tokens.load_tokens(cfg, load_tokenizer(cfg, CPU), CPU)
-    assert torch.equal(again.tokens[:], first.tokens[:])
+    assert torch.equal(rows(), first)
 
 
 def test_mirror_images_are_a_second_set_of_tokens(words, made):
@@ -151,6 +153,18 @@ def test_mirror_images_are_a_second_set_of_tokens(words, made):
     assert torch.equal(found.tokens[:][1::2], teacher.encode(to_float(data.images.flip(-1))))
     assert torch.equal(found.labels, (2 - data.labels).repeat_interleave(2))
     assert len(found.test_tokens) == len(data.test_images)
+
+
+def test_idx_images_are_mirrored_too_but_not_the_held_out_ones(tmp_path):
+    write_idx_set(tmp_path / "idx", size=16)
+    found = Originals(config(f"data={tmp_path / 'idx'}", "tokens.flips=true"))
+    for part, n, variants in (("train", 20, 2), ("test", 10, 1)):
+        assert len(found.labels[part]) == n and found.variants(part) == variants
+        assert found[part, 3].shape == (variants, 1, 16, 16)
+    a, b = found["train", 3]
+    assert torch.equal(b, a.flip(-1))
+    with pytest.raises(DD2Error, match="tokens.crops=10 is for pictures"):
+        Originals(config(f"data={tmp_path / 'idx'}", "tokens.crops=10"))
 
 
 def test_reading_pictures_does_not_move_the_numbers_that_first_weights_are_drawn_from(words):
@@ -172,8 +186,8 @@ def many_pictures(folder: Path, broken: int) -> Path:
         for i in range(50):
             Image.fromarray(source.integers(0, 256, (16, 16), np.uint8)).save(
                 folder / name / f"{i:03d}.png")
-    for i in range(broken):
-        (folder / "disc" / f"{2 * i:03d}.png").write_bytes(b"no picture")
+    for i in range(broken):  # the first of them in a file of two classes
+        (folder / "cross" / f"{48 - 2 * i:03d}.png").write_bytes(b"no picture")
     return folder
 
 
@@ -183,10 +197,10 @@ def test_unreadable_pictures_are_listed_and_left_out(words, tmp_path, capsys):
     for _ in range(2):  # made, then read
         cfg = config(*words)
         found = tokens.load_tokens(cfg, load_tokenizer(cfg, CPU), CPU)
-        assert found.labels.bincount().tolist() == [45, 44, 45] and len(found.tokens) == 134
+        assert found.labels.bincount().tolist() == [45, 45, 44] and len(found.tokens) == 134
         assert found.test_labels.bincount().tolist() == [5, 5, 5]
     [listed] = (tmp_path / "run" / "tokens").glob("*/left-out.txt")
-    assert listed.read_text() == f"{data / 'disc' / '000.png'}\n"
+    assert listed.read_text() == f"{data / 'cross' / '048.png'}\n"
     assert "1 pictures cannot be read and are left out" in capsys.readouterr().out
 
 
