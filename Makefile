@@ -21,12 +21,13 @@ CHECK = import sys; v = sys.version_info; \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test lint web lock clean
 
 help:
 	@echo "make demo    the page: teacher and one-step generator side by side in the browser"
 	@echo "make test    all tests (ARGS='-k score' for some)"
 	@echo "make lint    style and docstrings (ruff), types (mypy), import rules (import-linter)"
+	@echo "make web     build/web: the page that runs in the visitor's browser (needs npm)"
 	@echo "make lock    write what is installed, with hashes, to requirements.lock"
 	@echo "make clean   remove caches and build output; .venv/ and runs/ stay"
 	@echo
@@ -47,6 +48,9 @@ lint: $(RUN) $(DEV)
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports --no-cache --no-logo
+
+web: $(RUN) $(DEV)
+	$(PY) -m app.static_page.assemble $(ARGS)
 
 # The lock is of PyPI's own torch, which brings CUDA on Linux: take TORCH_INDEX= for it.
 lock: $(RUN) $(DEV)

@@ -9,6 +9,7 @@ from app.address import FRONT, View
 from app.api import Handlers
 from app.requests import ALL_CLASSES, MAX_FRAMES, MAX_IMAGES, MAX_SEED, SAMPLERS
 from app.serve.models import Models
+from app.tabs.browser import offered
 from app.tabs.compare import FIRST_COUNT, SETTINGS, CompareTab
 from app.tabs.explore import ExploreTab
 from app.tabs.inside import InsideTab
@@ -48,7 +49,7 @@ def _frame(models: Models) -> tuple[list[Tab], Shared, gr.HTML, gr.Tabs]:
     with gr.Row(elem_classes="dd2-top"):
         head = gr.HTML(_head(models.default.pipe), elem_classes="dd2-flush", min_width=300)
         shared = Shared(models)
-    tabs = [kind(models) for kind in TABS]
+    tabs = [kind(models) for kind in (*TABS, *offered())]
     with gr.Tabs(selected=FRONT, elem_id="tabs") as strip:
         for tab in tabs:
             with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as door:

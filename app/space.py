@@ -3,6 +3,7 @@
 python -m app.space out=runs/space                          # the shipped models inside
 python -m app.space out=runs/space model=owner/name         # weights from the hub instead
 python -m app.space out=runs/space check=false              # do not start it
+python -m app.space static=true out=runs/static             # the page that needs no server
 
 Push the folder to a Space made with the Gradio SDK; on ZeroGPU the page borrows its GPU per call.
 """
@@ -22,6 +23,8 @@ from pathlib import Path
 import gradio
 
 from app.serve.environment import no_proxy
+from app.static_page.assemble import shipped
+from app.static_page.space import static_space
 from dd2core import DD2Error
 from dd2core.store.folder import resolve
 
@@ -188,16 +191,21 @@ def _free_port() -> int:
 
 
 def main(arguments: list[str]) -> None:
-    """`out=FOLDER model=HUB_ID check=true`."""
-    given = {"out": "", "model": "", "check": "true"}
+    """`out=FOLDER model=HUB_ID check=true static=false`."""
+    given = {"out": "", "model": "", "check": "true", "static": "false"}
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key not in given:
-            raise DD2Error(f"{argument} is unknown: use out=FOLDER, model=HUB_ID, check=false.")
+            raise DD2Error(f"{argument} is unknown: use out=FOLDER, model=HUB_ID, check=false, "
+                           "static=true.")
         given[key] = value
-    if not given["out"] or given["check"] not in ("true", "false"):
-        raise DD2Error("Name a folder, as in out=runs/space; check is true or false.")
+    if not given["out"] or not {given["check"], given["static"]} <= {"true", "false"}:
+        raise DD2Error("Name a folder, as in out=runs/space; check and static are true or false.")
     out = Path(given["out"])
+    if given["static"] == "true":
+        print(static_space(out, [given["model"]] if given["model"] else shipped()))
+        print(f"{out} is ready to be pushed to a static Space.")
+        return
     assemble(out, given["model"])
     print(f"{out} is ready to be pushed to a Space.")
     if given["check"] == "true":

@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["DD2_WEB"] = ""  # no page for the browser but the one that a test names
+os.environ.pop("DD2_ENGINE", None)
 
 from types import SimpleNamespace
 

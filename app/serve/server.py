@@ -12,6 +12,7 @@ from app.serve import connections, queue
 from app.serve.compress import Compress
 from app.serve.environment import bypass_loopback, named_port, no_proxy
 from app.serve.guard import Door, Guard
+from app.static_page import serve as static_page
 from app.theme import CSS, HEAD, THEME
 
 QUEUE_SIZE = 64  # waiting requests; the next one hears "queue is full" instead of waiting forever
@@ -33,7 +34,8 @@ def launch(page: gr.Blocks, **options: Any) -> tuple:
     bypass_loopback()
     page.door = Door()
     app_kwargs = dict(options.pop("app_kwargs", None) or {})
-    own = [Middleware(Guard, page=page, door=page.door), Middleware(Compress)]
+    own = [*static_page.middleware(), Middleware(Guard, page=page, door=page.door),
+           Middleware(Compress)]
     app_kwargs["middleware"] = [*own, *app_kwargs.get("middleware", ())]
     returns = options.pop("prevent_thread_lock", False)
     queue.install(page, QUEUE_SIZE)

@@ -23,7 +23,7 @@ function fail(error) {
 }
 
 const number = (id) => Math.max(0, Math.floor(Number($(id).value) || 0));
-const chosen = () => ({ name: $("model").value, label: Number($("class").value) });
+const chosen = () => ({ name: $("which").value, label: Number($("class").value) });
 
 function progress(total) {
   loaded = 0;
@@ -155,13 +155,13 @@ async function open() {
     .map((name) => name.split("/")[1]);
   if (!names.length) throw new Error("There is no model here: assemble the page anew.");
   const wanted = new URLSearchParams(location.search).get("model");
-  $("model").replaceChildren(...names.map((name) => new Option(name, name)));
-  if (names.includes(wanted)) $("model").value = wanted;
-  $("model-field").hidden = names.length < 2;
+  $("which").replaceChildren(...names.map((name) => new Option(name, name)));
+  if (names.includes(wanted)) $("which").value = wanted;
+  $("which-field").hidden = names.length < 2;
   await load();
 }
 
-$("model").addEventListener("change", safely(async () => { await load(); await keep(); }));
+$("which").addEventListener("change", safely(async () => { await load(); await keep(); }));
 $("race").addEventListener("click", safely(race));
 $("place").addEventListener("input", safely(slide));
 for (const id of ["class", "seed", "to"]) {
@@ -183,7 +183,7 @@ async function keep() {
     await navigator.serviceWorker.register("sw.js");
     const { active } = await navigator.serviceWorker.ready, channel = new MessageChannel();
     channel.port1.onmessage = () => { document.documentElement.dataset.kept = "yes"; };
-    const own = Object.keys(files).filter((name) => name.startsWith(`models/${$("model").value}/`));
+    const own = Object.keys(files).filter((name) => name.startsWith(`models/${$("which").value}/`));
     active.postMessage({ keep: own }, [channel.port2]);
   } catch { /* a browser that keeps nothing: the page works while there is a network */ }
 }
