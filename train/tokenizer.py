@@ -5,6 +5,7 @@ unused are re-seeded from the batch. A perceptual and an adversarial term sharpe
 settings have them (`train.tokenizers`). The weight average is what is kept.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,15 +16,13 @@ from dd2core.noise import stream_seed
 from dd2core.store.files import load_strict, read_tensors, write_json, write_tensors
 from dd2core.store.names import RESULT, weights
 from dd2core.tools.images import to_float
-from train.data.batches import batch_indices
-from train.data.fashion import Data
-from train.data.source import load_data
-from train.engine import loop, optim
+from train.engine import distributed, loop, optim
 from train.engine.assemble import new_tokenizer
 from train.engine.base import check_own
-from train.engine.distributed import single_process
+from train.engine.distributed import is_main
 from train.settings.cli import main
 from train.settings.schema import Config
+from train.tokenizers.images import Images
 from train.tokenizers.sharper import sharper
 from train.tokenizers.sharpness import gradient_energy
 
@@ -31,9 +30,8 @@ from train.tokenizers.sharpness import gradient_energy
 class TokenizerJob:
     """Networks, optimiser and step of the tokenizer stage."""
 
-    def __init__(self, cfg: Config, data: Data, device: torch.device):
-        self.cfg, self.opts, self.device = cfg, cfg.tokenizer, device
-        self.images, self.test_images = data.images, data.test_images
+    def __init__(self, cfg: Config, data: Images, device: torch.device):
+        self.cfg, self.opts, self.device, self.data = cfg, cfg.tokenizer, device, data
         model = new_tokenizer(cfg)
         if self.opts.init:
             load_strict(model, read_tensors(self.opts.init), self.opts.init)
@@ -50,9 +48,8 @@ class TokenizerJob:
             self.optimizers["discriminator"] = self.sharper.adversary.optimizer
 
     def batch(self, i: int) -> Tensor:
-        """Images of step i, in [−1, 1]."""
-        pick = batch_indices(len(self.images), self.opts.batch, i, self.cfg.seed)
-        return to_float(self.images[pick]).to(self.device, memory_format=torch.channels_last)
+        """This process's images of step i, in [−1, 1]."""
+        return self.data.batch(i).to(self.device, memory_format=torch.channels_last)
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
@@ -77,15 +74,18 @@ class TokenizerJob:
                 "energy": energy_ratio(recon.detach(), images), **found}
 
     def revive(self, i: int, images: Tensor, tokens: Tensor) -> int:
-        """Count usage; every `revive_every` steps re-seed the codes unused since the last time."""
+        """Count usage; every `revive_every` steps re-seed the codes unused since the last time.
+
+        Of all processes together, so that each has the same codes.
+        """
         count = self.used.count
-        count += torch.bincount(tokens.flatten(), minlength=len(count))
+        count += distributed.total(torch.bincount(tokens.flatten(), minlength=len(count)))
         alive = int((count > 0).sum())
         # Late in training codes are left in peace: a re-seeded one would not settle any more.
         if (i + 1) % self.opts.revive_every == 0:
             if i < 0.8 * self.opts.steps and alive < len(count):
                 with torch.no_grad():
-                    features = self.model.features(images).flatten(0, 1)
+                    features = distributed.whole_batch(self.model.features(images)).flatten(0, 1)
                 source = torch.Generator().manual_seed(stream_seed(self.cfg.seed, "revive", i))
                 self.model.revive(count == 0, features, source)
             count.zero_()
@@ -93,33 +93,36 @@ class TokenizerJob:
 
     def finish(self, folder: Path) -> None:
         """Measure and write the average of the tokenizer."""
-        best, images = self.ema.module.eval(), self.test_images
-        found = measure(best, images, self.device)
+        if not is_main():
+            return
+        best = self.ema.module.eval()
+        found = measure(best, self.data.test(), self.device)
         write_tensors(folder / weights("tokenizer"), best.state_dict(), torch.float16)
         write_json(folder / RESULT, found)
         print(f"tokenizer: MSE {found['test_mse']:.5f} on [-1, 1], gradient energy "
               f"{found['gradient_energy']:.3f} of the originals', {found['codes_used']} codes in "
-              f"use, N = {len(images)} test images")
+              f"use, N = {found['n']} test images")
 
 
 def run(cfg: Config) -> None:
     """Train, then write `tokenizer.safetensors` and its measured reconstruction error."""
     check_own(cfg, "tokenizer")
-    device, data = loop.setup(cfg), load_data(cfg)
-    single_process("tokenizer")
-    loop.run_stage(cfg, "tokenizer", TokenizerJob(cfg, data, device))
+    device = loop.setup(cfg)
+    loop.run_stage(cfg, "tokenizer", TokenizerJob(cfg, Images(cfg), device))
 
 
 @torch.no_grad()
-def measure(model: torch.nn.Module, images: Tensor, device: torch.device) -> dict[str, float]:
-    """What a tokenizer makes of uint8 images (N, channels, H, W).
+def measure(
+    model: torch.nn.Module, images: Iterable[Tensor], device: torch.device
+) -> dict[str, float]:
+    """What a tokenizer makes of batches of uint8 images (n, channels, H, W).
 
     Returns:
         dict: `test_mse`, mean squared error on [−1, 1]; `gradient_energy`, mean |∇x| of the
         reconstructions relative to that of the images; `codes_used`; `n`.
     """
-    error, energy, wanted, seen = 0.0, 0.0, 0.0, set()
-    for part in images.split(256):
+    error, energy, wanted, n, seen = 0.0, 0.0, 0.0, 0, set()
+    for part in images:
         x = to_float(part).to(device)
         tokens = model.encode(x)
         recon = model.decode(tokens)
@@ -127,8 +130,9 @@ def measure(model: torch.nn.Module, images: Tensor, device: torch.device) -> dic
         energy += gradient_energy(recon).sum().item()
         wanted += gradient_energy(x).sum().item()
         seen.update(tokens.flatten().tolist())
-    return {"test_mse": error / len(images), "gradient_energy": energy / max(wanted, 1e-12),
-            "codes_used": len(seen), "n": len(images)}
+        n += len(part)
+    return {"test_mse": error / n, "gradient_energy": energy / max(wanted, 1e-12),
+            "codes_used": len(seen), "n": n}
 
 
 def energy_ratio(recon: Tensor, images: Tensor) -> float:

@@ -96,6 +96,15 @@ def total(a: Tensor) -> Tensor:
     return a
 
 
+def whole_batch(rows: Tensor) -> Tensor:
+    """The rows of the whole batch (n, …), in order, of each process's own part of them."""
+    if world() == 1:
+        return rows
+    parts = [torch.empty_like(rows) for _ in range(world())]
+    dist.all_gather(parts, rows.contiguous())
+    return torch.stack(parts, 1).flatten(0, 1)
+
+
 def average(metrics: dict[str, float], device: torch.device) -> dict[str, float]:
     """Mean of the logged numbers over the processes."""
     if world() == 1:

@@ -87,8 +87,14 @@ class TokenizerStage(Stage):
     disc_levels: int = 2  # its halvings: 2 see patches of 34 pixels, 3 of 70
     disc_norm: str = "group"  # group or spectral
     init: str | None = None  # file of tokenizer weights to begin from; None: random ones
+    flip: bool = False  # mirror half of the training images
+    crop: float = 0.0  # take a square part of each, its side from 1 − crop to 1 of the picture's
+    workers: int = 0  # of each process, that read pictures as they are needed; 0: all in memory
 
     def __post_init__(self) -> None:
+        if self.accumulate != 1:
+            raise DD2Error(f"tokenizer.accumulate={self.accumulate} is not possible: only "
+                           "processes divide its batch.")
         if self.disc_norm not in DISC_NORMS:
             raise DD2Error(f"tokenizer.disc_norm={self.disc_norm} is unknown: use "
                            f"{' or '.join(DISC_NORMS)}.")

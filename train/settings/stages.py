@@ -6,7 +6,7 @@ from train.settings.schema import Config
 TRAINED = tuple(s for s in STAGES if s not in (ADAPT, SAMPLES))  # what every preset trains
 ALL = (*STAGES, "export", "evaluate")  # of train.all
 PARALLEL = (  # that torchrun may start
-    "teacher", ADAPT, "samples", "gts", "warm", "csd", "tune", "dd1")
+    "tokenizer", "teacher", ADAPT, "samples", "gts", "warm", "csd", "tune", "dd1")
 
 
 def order(cfg: Config) -> tuple[str, ...]:

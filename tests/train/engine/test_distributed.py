@@ -73,7 +73,8 @@ def test_alone_nothing_is_divided():
 
 
 @pytest.mark.parametrize("stage, processes, parallel", [
-    ("teacher", 2, True), ("tune", 2, True), ("teacher", 1, False), ("tokenizer", 2, False)])
+    ("teacher", 2, True), ("tune", 2, True), ("teacher", 1, False), ("tokenizer", 2, True),
+    ("classifier", 2, False)])
 def test_train_all_gives_processes_to_the_stages_that_can_use_them(stage, processes, parallel):
     words, environment = launcher(stage, processes)
     assert words[-1] == f"train.{stage}" and ("torch.distributed.run" in words) == parallel

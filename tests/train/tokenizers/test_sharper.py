@@ -12,11 +12,11 @@ from tests.harness.damage import is_sentence
 from tests.support.train_helpers import config, copy_stages, grey, same_state
 from tests.train.engine.test_loop import stops_at
 from train.all import commands
-from train.data.source import load_data
 from train.engine.origin import differences
 from train.settings.stages import order
 from train.tokenizer import TokenizerJob, energy_ratio, measure
 from train.tokenizers.adversary import balance
+from train.tokenizers.images import Images
 from train.tokenizers.sharpness import gradient_energy
 
 CPU = torch.device("cpu")
@@ -34,11 +34,11 @@ def classifier(tmp_path_factory):
 @pytest.fixture
 def job(classifier):
     """Makes the job of the tokenizer stage."""
-    data = load_data(config())
-
     def make(*words) -> TokenizerJob:
+        cfg = config(f"out={classifier}", *words)
+        images = Images(cfg)
         torch.manual_seed(5)
-        return TokenizerJob(config(f"out={classifier}", *words), data, CPU)
+        return TokenizerJob(cfg, images, CPU)
 
     return make
 
@@ -67,7 +67,7 @@ def test_gradient_energy_is_the_mean_step_between_neighbours():
 
 
 def test_what_is_measured_of_a_tokenizer_that_changes_nothing_and_of_one_that_blurs(job):
-    images = job().test_images
+    images = next(job().data.test())
 
     class Copy(torch.nn.Module):
         blur = False
@@ -81,10 +81,10 @@ def test_what_is_measured_of_a_tokenizer_that_changes_nothing_and_of_one_that_bl
 
     model = Copy()
     n = len(images)
-    assert measure(model, images, CPU) == {
+    assert measure(model, [images], CPU) == {
         "test_mse": 0, "gradient_energy": 1, "codes_used": n, "n": n}
     model.blur = True
-    found = measure(model, images, CPU)
+    found = measure(model, [images], CPU)
     assert found["gradient_energy"] == 0 and found["test_mse"] > 0
 
 
@@ -250,5 +250,5 @@ def test_a_missing_classifier_is_one_sentence(tmp_path):
     stopped = grey("tokenizer", tmp_path, *SHARP)
     assert "run train.classifier first" in stopped and is_sentence(stopped)
     with pytest.raises(DD2Error):
-        TokenizerJob(config(*SHARP, f"out={tmp_path}"), load_data(config()), CPU)
+        TokenizerJob(config(*SHARP, f"out={tmp_path}"), Images(config()), CPU)
     assert not list(tmp_path.rglob("*.safetensors"))
