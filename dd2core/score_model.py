@@ -22,7 +22,8 @@ def time_features(t: Tensor, dim: int = TIME_FREQUENCIES) -> Tensor:
     """Sinusoidal features of times in (0, 1], shape (..., 1) → (..., dim)."""
     half = dim // 2
     freq = torch.exp(torch.arange(half, device=t.device) * (-math.log(1000) / (half - 1)))
-    angle = 2 * math.pi * t.float() * 16 * freq  # from 16 turns down to 0.016
+    t = t.to(torch.promote_types(t.dtype, torch.float32))
+    angle = 2 * math.pi * t * 16 * freq  # from 16 turns down to 0.016
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
