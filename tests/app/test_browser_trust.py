@@ -16,6 +16,13 @@ new MutationObserver(() => {
   if (text) window.clocks.push(parseFloat(text) * (text.includes("ms") ? 1 : 1000));
 }).observe(document.body, {childList: true, subtree: true, characterData: true})"""
 
+STEPS = """window.steps = [0];
+new MutationObserver(() => {
+  if (document.querySelector("#machine").innerText.includes("seed 77")) return;
+  window.steps.push(+document.querySelector("#teacher .dd2-panel").dataset.step);
+}).observe(document.querySelector("#teacher"),
+  {childList: true, subtree: true, attributes: true})"""
+
 
 def milliseconds(text: str) -> float:
     number, unit = text.split()[:2]
@@ -60,9 +67,11 @@ def test_compare_while_it_runs_starts_again_and_stop_leaves_no_old_ratio(
 ):
     tab = visit("class=Bag&count=2&seed=6", width)
     tab.wait_for_function("+document.querySelector('#teacher .dd2-panel').dataset.step > 2")
+    tab.evaluate(STEPS)
     seed_of(tab).fill("77")
     tab.click("#compare")
     tab.wait_for_selector("#machine >> text=seed 77")
+    assert tab.evaluate("Math.max(...steps)") < shown_pipe.teacher.num_steps  # the first one ended
     shown_pipe.pause = 0.0
     tab.wait_for_selector(".dd2-done")
     label = shown_pipe.class_names.index("Bag")

@@ -3,8 +3,10 @@
 import threading
 
 import gradio as gr
+import numpy as np
 import pytest
 
+from app.html import present
 from app.serve import clocks, models
 from app.serve.clocks import Reading, in_turns, summary
 from app.serve.models import Models
@@ -15,7 +17,8 @@ from tests.support import tiny
 
 
 def run(seconds: float, steps: int = 1, **more) -> Run:
-    return Run(None, steps, steps, steps, 0.75 * seconds, 0.25 * seconds, 1.0, 1, **more)
+    images, times = np.zeros((0, 8, 8, 1), np.uint8), (0.75 * seconds, 0.25 * seconds, 1.0)
+    return Run(images, steps, steps, steps, *times, 1, **more)
 
 
 @pytest.mark.parametrize("slow", [0.02, 0.1, 0.4, 2.0])
@@ -50,7 +53,9 @@ def test_the_ratio_lies_in_its_spread_and_waits_for_both_clocks():
     ratio = speedup(one.measured(quick), teacher.measured(slow))
     assert ratio["speedup_low"] < ratio["speedup"] < ratio["speedup_high"]
     assert ratio["speedup"] == pytest.approx(10)
-    assert teacher.measured(slow).watched_seconds == teacher.seconds  # that clock stays
+    shown = present.panel("Teacher", 49, teacher.measured(slow), [])
+    assert f'dd2-clock">{present.duration(0.9)}<' in shown  # that clock stays
+    assert f"without previews: <b>{present.duration(1.1)}<" in shown
     late = run(clocks.UNSEEN + 1, 49)
     assert late.final and speedup(one, late)["speedup"] == pytest.approx(late.seconds / 0.1)
 
