@@ -19,8 +19,7 @@ from app.tabs.tab import ONE_AT_A_TIME, QUIET, Shared, Tab
 
 TABS = (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab)
 
-PROGRAM = """
-```python
+PROGRAM = """\
 from gradio_client import Client
 
 client = Client("http://127.0.0.1:7860")  # this page's address
@@ -28,7 +27,6 @@ image, numbers = client.predict(count=4, seed=7, api_name="/generate")
 grid, gif, numbers = client.predict(seed_a=1, seed_b=2, api_name="/interpolate")
 for one_step, teacher, numbers in client.submit(count=4, seed=7, api_name="/compare"):
     print(numbers["teacher"], numbers["speedup"])
-```
 """
 
 
@@ -38,7 +36,9 @@ def build_page(models: Models) -> gr.Blocks:
         tabs, shared, head, strip = _frame(models)
         _connect(page, models, tabs, shared, head, strip)
         with gr.Accordion("Use it from a program", open=False):
-            gr.Markdown(PROGRAM, elem_classes="dd2-code")
+            code = html.escape(PROGRAM)
+            gr.HTML(f'<pre tabindex="0" role="region" aria-label="Program">{code}</pre>',
+                    elem_classes="dd2-code")
         _publish(Handlers(models), models)
     page.delete_cache = (3600, 3600)  # files made for programs go after an hour
     return page

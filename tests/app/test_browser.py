@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 def test_a_comparison_from_start_to_end(visit, shown_pipe, slow, width, mode):
     shown_pipe.pause = 0.02  # so that the page is seen before the end
     tab = visit("class=Bag&count=4&seed=5", width, mode)
-    tab.wait_for_selector("#one-step img")
+    tab.wait_for_selector("#one-step img[alt$='of 4']")  # not what the page comes with
     places = [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")]
     tab.wait_for_selector(".dd2-done")
     assert [top(tab, "#teacher"), top(tab, "#bars"), top(tab, "#machine")] == places  # no jump

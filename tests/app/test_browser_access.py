@@ -35,7 +35,7 @@ def test_no_tab_has_a_serious_finding_with_everything_unfolded(visit, axe, width
             if finding["impact"] in ("serious", "critical"):
                 places = [node["html"][:160] for node in finding["nodes"]]
                 found.append((kind.id, finding["id"], len(places), places[:3]))
-    assert not found
+    assert not found, "\n".join(map(str, found))
 
 
 def test_the_page_is_used_with_the_keyboard_alone(visit):
