@@ -131,7 +131,7 @@ class CSDTrainer:
             norms[network] = self._update(network, self.losses(network, loss, made))
         if not hold:
             self.ema.update(self.generator)
-        numbers = {k: sum(m.numbers[k] for m in made) / len(made) for k in made[0].numbers}
+        numbers = {k: torch.stack([m.numbers[k] for m in made]).mean() for k in made[0].numbers}
         first = [k for k in ("nll", "fcs", "entropy", "to_code", "csd") if k in numbers]
         return {**{k: numbers[k].item() for k in (*first, *numbers)},
                 "grad_g": norms[self.generator], "grad_psi": norms[self.guidance]}

@@ -100,6 +100,15 @@ class Part:
         together, `passes` times as many, each of them as it would be alone (a virtual rank)."""
         return [Part(self.index * passes + i, self.count * passes) for i in range(passes)]
 
+    def own_draws(self, seed: int, purpose: str, *place: int) -> None:
+        """From here on torch draws numbers of this part alone, a stream of their own.
+
+        For what a network draws inside (dropout): that cannot be drawn for the whole batch, and all
+        parts would drop the same. Where the part is all of the batch nothing changes.
+        """
+        if self.count > 1:
+            torch.manual_seed(stream_seed(seed, purpose, *place, self.index))
+
 
 WHOLE = Part()
 

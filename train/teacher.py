@@ -76,6 +76,7 @@ class TeacherJob:
         labels = self.data.labels[pick].to(self.device)  # (B,)
         drop = part.take(torch.rand(o.batch, device=self.device)) < o.class_dropout
         labels = labels.masked_fill(drop, self.model.cfg.num_classes)
+        part.own_draws(self.cfg.seed, f"dropout of {type(o).__name__}", i)
         if o.dropout:  # each part its own, as what is drawn within the blocks is of their size
             torch.manual_seed(stream_seed(self.cfg.seed, "dropout", i, part.index))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.bf16):

@@ -55,6 +55,18 @@ def test_all_parts_draw_the_numbers_of_the_whole_and_go_on_after_them():
         assert torch.equal(drawn.T.flatten(), whole) and torch.equal(torch.rand(()), after)
 
 
+def test_what_a_network_draws_inside_is_its_parts_own_however_the_part_came_about():
+    drawn = []
+    for part in (*WHOLE.split(4), Part(1, 2).split(2)[0], Part(3, 4)):
+        torch.manual_seed(3)
+        part.own_draws(5, "dropout", 7)
+        drawn.append(torch.rand(()).item())
+    assert len(set(drawn[:4])) == 4 and drawn[4:] == drawn[2:4]
+    torch.manual_seed(3)
+    WHOLE.own_draws(5, "dropout", 7)
+    assert torch.initial_seed() == 3  # a batch in one part is drawn as it always was
+
+
 CASES = [{}, {"form": "sid", "guidance_steps": 2, "fresh": True, "fcs_times": 3},
          {"guidance_steps": 2, "pair_weight": 0.7, "targets": 3, "prefix": "continuous"},
          {"hold": True, "guidance_steps": 2}]
