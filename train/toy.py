@@ -1,4 +1,5 @@
-"""Distributions of a few tokens with a known joint: `python -m train.toy`, about two minutes.
+"""Distributions of a few tokens with a known joint: `python -m train.toy`, some
+minutes of one core.
 
 Total variation between what is sampled and the truth, for all tokens at once, DD1 and DD2 in both
 forms, with three seeds; written as JSON, which docs/results.md shows (`train.report`).
