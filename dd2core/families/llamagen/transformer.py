@@ -214,15 +214,16 @@ class LlamaGenBackbone(Backbone):
         """
         if self.code_input is not None or self.token_table is None:
             return
-        self.code_input = nn.Linear(self.cfg.code_dim, self.width).to(self.codebook.device)
+        linear = nn.Linear(self.cfg.code_dim, self.width).to(self.codebook.device)
+        self.code_input = linear
         if not self.codebook.is_meta:  # meta tensors have no values to fit
             ones = torch.ones_like(self.codebook[:, :1])
             x = torch.cat([self.codebook, ones], 1).cpu().double()
             table = self.token_table.weight.detach().cpu().double()
             solution = torch.linalg.lstsq(x, table).solution
             with torch.no_grad():
-                self.code_input.weight.copy_(solution[:-1].T)
-                self.code_input.bias.copy_(solution[-1])
+                linear.weight.copy_(solution[:-1].T)
+                linear.bias.copy_(solution[-1])
         self.new = ("code_input.weight", "code_input.bias")
 
     def new_parameters(self) -> tuple[str, ...]:
