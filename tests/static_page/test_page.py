@@ -1,0 +1,263 @@
+"""The page that runs in the browser: Python's tokens, its race, offline, and its one sentence."""
+
+import functools
+import http.server
+import shutil
+import subprocess
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from app.static_page import assemble, runtime, space
+from dd2core import DD2Error
+from dd2core.pipeline import Pipeline
+from dd2core.store.files import read_json
+from dd2core.store.folder import save_folder
+from tests.conftest import unavailable
+from tests.support import tiny, tiny_var
+from tests.support.browser_helpers import is_foreign, keep
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+MODELS = {"tiny": lambda: tiny.model(channels=3), "tiny-var": tiny_var.model}
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: make() for name, make in MODELS.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(models, tmp_path_factory):
+    """The Space of both tiny models."""
+    if shutil.which("npm") is None:
+        unavailable("there is no npm")
+    names = []
+    for name, model in models.items():
+        save_folder(tmp_path_factory.mktemp("models") / name, model)
+        names.append(str(tmp_path_factory.getbasetemp() / f"models{len(names)}" / name))
+    out = tmp_path_factory.mktemp("web") / "space"
+    try:
+        assert space.static_space(out, names).startswith("It is whole: 2 models")
+    except DD2Error as error:
+        if "registry" not in str(error):
+            raise
+        unavailable(str(error))
+    return out
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map,
+                      ".mjs": "text/javascript", ".js": "text/javascript",
+                      ".wasm": "application/wasm"}
+
+    def log_message(self, *_):
+        pass
+
+
+def serve(folder):
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder.parent)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def host(folder):
+    """A plain static host; the page lies in a folder of it."""
+    server = serve(folder)
+    yield f"http://127.0.0.1:{server.server_port}/{folder.name}/"
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(browser, host):
+    """Opens the page; no visit may see an error, scroll sideways or call another host."""
+    seen = []
+
+    def open_page(query="", width=1280, url=host, wait="[data-state=ready]"):
+        context = browser.new_context(viewport={"width": width, "height": 800})
+        tab = context.new_page()
+        tab.set_default_timeout(120_000)
+        trouble = []
+        tab.on("console", lambda m: m.type == "error" and trouble.append(m.text))
+        tab.on("pageerror", lambda error: trouble.append(str(error)))
+        tab.on("request", lambda r: is_foreign(r.url) and trouble.append(r.url))
+        seen.append(SimpleNamespace(context=context, trouble=trouble))
+        tab.goto(f"{url}?{query}")
+        tab.wait_for_selector(f"html{wait}")
+        return tab
+
+    yield open_page
+    for each in seen:
+        each.context.close()
+        assert not each.trouble
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", list(MODELS))
+def test_tokens_pictures_and_the_teacher_are_pythons_seed_for_seed(visit, models, name):
+    tab, pipe = visit(f"model={name}"), Pipeline(models[name])
+    for seed, label in ((0, 0), (12345678901, 2)):
+        one = tab.evaluate("o => dd2.call('one', o).then(r => ({...r, pixels: [...r.pixels]}))",
+                           {"name": name, "label": label, "seed": seed})
+        wanted = pipe.sample_one_step([label], seed)
+        assert one["tokens"] == wanted.tokens[0].tolist()
+        assert np.abs(np.array(one["pixels"]) - wanted.images[0].reshape(-1)).max() <= 1
+        tab.evaluate("o => dd2.call('teacher', o)", {"name": name})
+        for settings in ({}, {"top_k": 1}, {"top_k": 7, "top_p": 0.8, "temperature": 1.3}):
+            painted = tab.evaluate("o => dd2.call('paint', o)", {
+                "name": name, "label": label, "seed": seed, "settings": settings})
+            wanted = pipe.sample_teacher([label], seed, **settings).tokens[0].tolist()
+            assert painted["tokens"] == wanted, settings
+
+
+@pytest.mark.browser
+def test_given_latents_are_painted_as_python_paints_them(visit, models):
+    tab, pipe = visit("model=tiny"), Pipeline(models["tiny"])
+    latents = pipe.latents(1, 77)
+    one = tab.evaluate(
+        "o => dd2.call('one', {...o, latent: Float32Array.from(o.latent)})",
+        {"name": "tiny", "label": 1, "latent": latents.flatten().tolist()})
+    assert one["tokens"] == pipe.sample_one_step([1], latents=latents).tokens[0].tolist()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_race_ends_and_the_slider_paints_without_scrolling_sideways(visit, width):
+    tab = visit(width=width)
+    before = tab.eval_on_selector("#way-image", "c => c.toDataURL()")
+    tab.eval_on_selector("#place", "p => { p.value = 1; p.dispatchEvent(new Event('input')); }")
+    tab.wait_for_selector("text=100% of the way")
+    after = tab.eval_on_selector("#way-image", "c => c.toDataURL()")
+    assert before != after == tab.eval_on_selector("#to-image", "c => c.toDataURL()")
+    tab.click("#race")
+    tab.wait_for_selector("html[data-state=raced]")
+    assert tab.inner_text("#one-clock").endswith("ms")
+    assert "readings" in tab.inner_text("#teacher-spread") and "×" in tab.inner_text("#verdict")
+    assert "16 of 16 steps" in tab.inner_text("#teacher")
+    wide = ("[...document.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > "
+            "document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))")
+    assert tab.evaluate(wide) == []
+    assert tab.eval_on_selector_all("canvas", "all => all.every(c => c.ariaLabel)")
+    keep(tab, f"static-{width}")
+
+
+@pytest.mark.browser
+def test_classes_are_chosen_by_name_and_models_from_the_list(visit, models):
+    tab = visit()
+    tab.select_option("#class", label="owl")
+    tab.wait_for_function("document.querySelector('#one').ariaLabel.startsWith('owl')")
+    wanted = Pipeline(models["tiny"]).sample_one_step([2], 0).tokens[0].tolist()
+    assert tab.get_attribute("html", "data-tokens") == " ".join(map(str, wanted))
+    tab.select_option("#which", "tiny-var")
+    tab.wait_for_selector("text=One step instead of 3")
+    tab.wait_for_function("document.querySelector('#machine').textContent.startsWith('tiny-var')")
+
+
+@pytest.mark.browser
+def test_it_works_without_a_network_after_the_first_load(browser, folder):
+    server = serve(folder)
+    context = browser.new_context()
+    tab = context.new_page()
+    tab.set_default_timeout(60_000)
+    tab.goto(f"http://127.0.0.1:{server.server_port}/{folder.name}/")
+    tab.wait_for_selector("html[data-kept=yes]")
+    server.shutdown()
+    server.server_close()
+    tab.reload()
+    tab.wait_for_selector("html[data-state=ready]")
+    tab.click("#race")
+    tab.wait_for_selector("html[data-state=raced]")
+    context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("fault, sentence", [
+    ("damage", "generator.onnx is damaged: reload the page, or assemble it anew."),
+    ("remove", "generator.onnx is missing (404): assemble the page anew."),
+    ("no list", "files.json is missing: assemble the page anew."),
+    ("engine", "ort-wasm-simd-threaded.wasm is damaged: reload the page, or assemble it anew."),
+])
+def test_a_broken_file_is_one_sentence(browser, folder, tmp_path, fault, sentence):
+    broken = tmp_path / "broken"
+    shutil.copytree(folder, broken)
+    path = broken / {"no list": "files.json", "engine": "ort/ort-wasm-simd-threaded.wasm"}.get(
+        fault, "models/tiny/generator.onnx")
+    if fault in ("damage", "engine"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    else:
+        path.unlink()
+    with pytest.raises(DD2Error):
+        assemble.check(broken)
+    server = serve(broken)
+    tab = browser.new_page()
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(f"http://127.0.0.1:{server.server_port}/broken/")
+    tab.wait_for_selector("html[data-state=failed]")
+    assert tab.inner_text("#verdict").strip().endswith(sentence) and not errors
+    tab.close()
+    server.shutdown()
+
+
+def test_the_space_has_its_front_matter_notices_and_nothing_absolute(folder):
+    readme = (folder / "README.md").read_text()
+    assert readme.startswith("---\n") and "\nsdk: static\n" in readme.split("---")[1]
+    assert "app_file: index.html" in readme
+    for name in ("LICENSE", "NOTICE.md", "ort/LICENSE", "ort/ThirdPartyNotices.txt"):
+        assert (folder / name).stat().st_size > 500
+    for path in assemble.PAGE.glob("*.*"):
+        text = path.read_text()
+        assert 'src="/' not in text and 'href="/' not in text and "://" not in text, path
+
+
+def test_assembling_again_keeps_the_graphs_and_drops_models_that_are_gone(folder, tmp_path):
+    out = tmp_path / "again"
+    shutil.copytree(folder, out)
+    graph = out / "models/tiny/generator.onnx"
+    before = graph.stat().st_mtime_ns
+    names = [n for n in (folder.parent.parent).glob("models*/tiny")]
+    assemble.assemble(out, [str(names[0])])
+    assert graph.stat().st_mtime_ns == before
+    assert {n.split("/")[1] for n in read_json(out / "files.json") if "models/" in n} == {"tiny"}
+    assemble.check(out)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(DD2Error, match="no static page"):
+        assemble.assemble(tmp_path, ["fashion-var"])
+
+
+def test_another_engine_than_the_pinned_one_is_refused(tmp_path):
+    with pytest.raises(DD2Error, match="another sha512"):
+        runtime.unpack(b"something else", tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_noise_in_javascript_is_pythons():
+    if shutil.which("node") is None:
+        unavailable("there is no node")
+    from dd2core.noise import gaussians, uniforms
+
+    script = """
+    import { gaussians, uniforms } from %r;
+    const out = [[0, 0], [7, 3], [9223372036854775806n, 1]].map(([seed, i]) =>
+      [[...uniforms(49, seed, i)], [...gaussians(49 * 8, seed, i)], [...gaussians(21, seed, i)]]);
+    console.log(JSON.stringify(out));
+    """ % (assemble.PAGE / "noise.js").as_uri()
+    done = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True,
+                          text=True, check=True)
+    import json
+
+    for (seed, i), (u, g, odd) in zip([(0, 0), (7, 3), (2**63 - 2, 1)], json.loads(done.stdout),
+                                      strict=True):
+        assert np.array_equal(uniforms(i + 1, 49, seed)[i].numpy(), np.array(u, np.float32))
+        ours = gaussians(i + 1, 49, 8, seed)[i].flatten().numpy()
+        assert np.abs(ours - np.array(g)).max() < 2e-6
+        assert np.abs(gaussians(i + 1, 21, 1, seed)[i, :, 0].numpy() - np.array(odd)).max() < 2e-6
