@@ -9,7 +9,7 @@ themselves.
 
 import abc
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ class Backbone(nn.Module, abc.ABC):
         number by itself, in training mode; the AR steps of a teacher never do."""
         self.dropout = p
         for block in self.blocks:
-            block.dropout = p
+            cast(Any, block).dropout = p  # a plain number, which nn.Module's type does not know
 
     @abc.abstractmethod
     def forward(self, prefix: Tensor, labels: Tensor) -> Tensor:
