@@ -21,7 +21,6 @@ from dd2core.noise import gaussians, uniforms
 from dd2core.pipeline import Pipeline, check_count, load_pipeline
 from dd2core.store.files import write_json
 from dd2core.store.names import BENCHMARK
-from dd2core.tools.images import to_uint8
 from train.engine import loop
 from train.engine.paths import run_folder
 from train.evaluate import model_folder
@@ -38,7 +37,7 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
     The teacher runs as the model is sampled; the yardstick, which has no filters, stands beside it
     where the model has none either.
     """
-    teacher, generator = pipe.teacher, pipe.generator
+    teacher, engine = pipe.teacher, pipe.engine
     sampling = pipe.sampling.override(cfg=o.cfg)
     u = uniforms(n, teacher.num_tokens, seed).to(pipe.device)
     settings = {**sampling.keywords(), "noise": u}
@@ -46,16 +45,20 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
     eps = gaussians(n, teacher.num_tokens, teacher.code_dim, seed).to(pipe.device)
 
     def one_step() -> Tensor:
-        return teacher.quantise(generator.generate(eps, labels))
+        return engine.tokens(eps, labels)
+
+    def whole() -> Tensor:
+        *_, (tokens, _) = engine.steps(labels, **settings)
+        return tokens
 
     def refine(start: int) -> Tensor:
         tokens = prefix = one_step()  # a start at the last step leaves them as they are
-        for tokens, _ in teacher.steps(labels, **settings, prefix=prefix, start=start):
+        for tokens, _ in engine.steps(labels, **settings, prefix=prefix, start=start):
             pass
         return tokens
 
-    tokens = teacher.sample(labels, **settings)
-    timed: Samplers = {"teacher": lambda: teacher.sample(labels, **settings)}
+    tokens = whole()
+    timed: Samplers = {"teacher": whole}
     comparable = teacher.is_guided(sampling.cfg) and not sampling.filters  # as the yardstick is
     plain = yardstick(teacher) if comparable else None
     if plain is not None:
@@ -63,7 +66,7 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
     timed["one_step"] = one_step
     for start in o.starts:
         timed[f"refine_{start}"] = lambda start=start: refine(start)
-    timed["decode"] = lambda: to_uint8(teacher.decode(tokens))
+    timed["decode"] = lambda: engine.images(tokens)
     return {name: _context(f, pipe.device, o.bf16) for name, f in timed.items()}
 
 
@@ -97,6 +100,8 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         raise DD2Error(f"thread_counts={o.thread_counts} must be numbers from 1.")
     if any(not 0 <= start <= steps for start in o.starts):
         raise DD2Error(f"starts={o.starts} must lie in 0…{steps}, the teacher's steps.")
+    if o.bf16 and pipe.engine.name != "torch":
+        raise DD2Error("bf16 is torch's: leave benchmark.bf16 out, or set DD2_ENGINE=torch.")
     rows = []
     for n in tqdm([check_count(b) for b in o.batches], desc="benchmark", leave=False):
         timed = samplers(pipe, o, n, seed)
@@ -105,12 +110,13 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
     return {
         "preset": pipe.name,
         "device": device_name(pipe.device),
+        "engine": pipe.engine.name,
         "torch": torch.__version__,
         "dtype": "bfloat16 autocast" if o.bf16 else "float32",
         "teacher_settings": pipe.sampling.override(cfg=o.cfg).keywords(),
         "repeats": o.repeats,
         "passes": {**passes, **{f"refine_{s}": 1 + steps - s for s in o.starts}},
-        "flops_per_image": count_flops(samplers(pipe, o, 1, seed)),
+        "flops_per_image": count_flops(samplers(Pipeline(pipe.model), o, 1, seed)),
         "rows": rows,
         "command": "python -m train.benchmark " + shlex.join(sys.argv[1:]),
     }
@@ -135,8 +141,9 @@ def table(result: dict) -> str:
     passes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result["passes"].items())
     return "\n".join([
         *text, "", f"passes: {passes}", f"MFLOP per image: {flops}",
-        f"{result['device']}, torch {result['torch']}, {result['dtype']}, median of "
-        f"{result['repeats']} rounds in turns, settings {result['teacher_settings']}",
+        f"{result['device']}, torch {result['torch']}, {result['dtype']}, engine "
+        f"{result['engine']}, median of {result['repeats']} rounds in turns, settings "
+        f"{result['teacher_settings']}",
     ])
 
 

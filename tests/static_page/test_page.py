@@ -2,15 +2,18 @@
 
 import functools
 import http.server
+import json
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from app.static_page import assemble, runtime, space
+from app.static_page import serve as serving
 from dd2core import DD2Error
 from dd2core.pipeline import Pipeline
 from dd2core.store.files import read_json
@@ -49,9 +52,9 @@ def folder(models, tmp_path_factory):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map,
-                      ".mjs": "text/javascript", ".js": "text/javascript",
-                      ".wasm": "application/wasm"}
+    def guess_type(self, path):  # Python 3.11 does not know the first
+        known = {".mjs": "text/javascript", ".wasm": "application/wasm"}
+        return known.get(Path(path).suffix) or super().guess_type(path)
 
     def log_message(self, *_):
         pass
@@ -245,19 +248,34 @@ def test_noise_in_javascript_is_pythons():
         unavailable("there is no node")
     from dd2core.noise import gaussians, uniforms
 
-    script = """
-    import { gaussians, uniforms } from %r;
+    address = (assemble.PAGE / "noise.js").as_uri()
+    script = f"import {{ gaussians, uniforms }} from '{address}';" + """
     const out = [[0, 0], [7, 3], [9223372036854775806n, 1]].map(([seed, i]) =>
       [[...uniforms(49, seed, i)], [...gaussians(49 * 8, seed, i)], [...gaussians(21, seed, i)]]);
     console.log(JSON.stringify(out));
-    """ % (assemble.PAGE / "noise.js").as_uri()
+    """
     done = subprocess.run(["node", "--input-type=module", "-e", script], capture_output=True,
                           text=True, check=True)
-    import json
-
     for (seed, i), (u, g, odd) in zip([(0, 0), (7, 3), (2**63 - 2, 1)], json.loads(done.stdout),
                                       strict=True):
         assert np.array_equal(uniforms(i + 1, 49, seed)[i].numpy(), np.array(u, np.float32))
         ours = gaussians(i + 1, 49, 8, seed)[i].flatten().numpy()
         assert np.abs(ours - np.array(g)).max() < 2e-6
         assert np.abs(gaussians(i + 1, 21, 1, seed)[i, :, 0].numpy() - np.array(odd)).max() < 2e-6
+
+
+def test_the_tab_is_offered_with_its_size_where_the_page_was_built(folder, monkeypatch):
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from app.tabs import browser
+
+    assert browser.offered() == () and serving.middleware() == []
+    monkeypatch.setenv("DD2_WEB", str(folder))
+    assert browser.offered() == (browser.BrowserTab,)
+    client = TestClient(Starlette(middleware=serving.middleware()))
+    assert "<title>DD2" in client.get("/browser/").text
+    assert client.get("/browser/models/tiny/web.json").json()["name"] == "tiny"
+    assert client.get("/browser/../README.md").status_code == 404
+    assert client.get("/elsewhere").status_code == 404
+    assert 14e6 < assemble.download_bytes(folder) < 16e6  # the engine, and next to nothing
