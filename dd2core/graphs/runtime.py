@@ -116,8 +116,9 @@ class OnnxEngine:
         walk = Walk(self, labels, cfg)
         for step in range(start, teacher.num_steps):
             where = span_index(teacher.spans[step])
-            log_p = sampling.filter(walk.logits(tokens, step))
-            tokens[:, where] = invert_cdf(log_p, noise[:, where])
+            with torch.no_grad():
+                log_p = sampling.filter(walk.logits(tokens, step))
+                tokens[:, where] = invert_cdf(log_p, noise[:, where])
             yield tokens, log_p
 
 
