@@ -118,5 +118,5 @@ def _check(pipe: Pipeline, tokens: Tensor, erased: Tensor, count: int) -> None:
     if not erased.any():
         raise DD2Error("Nothing is erased: erase a part of the picture first.")
     codes = getattr(pipe.teacher, "num_codes", None)
-    if codes is not None and not (0 <= tokens.min() and tokens.max() < codes):
+    if codes is not None and not (tokens.min() >= 0 and tokens.max() < codes):
         raise DD2Error(f"tokens must be codes from 0 to {codes - 1}.")
