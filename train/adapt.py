@@ -79,7 +79,7 @@ class AdaptJob(TeacherJob):
     """The teacher's training, on the transformer with the fitted MLP.
 
     Args:
-        transformer, data, device: as of `TeacherJob`.
+        cfg, transformer, data, device: as of `TeacherJob`.
         target (float): held-out nats per token of the table's transformer.
     """
 

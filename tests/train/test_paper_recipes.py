@@ -63,7 +63,7 @@ def test_presets_have_the_numbers_of_tables_10_and_11(name):
 
 @pytest.mark.parametrize("name", [*TOTALS, *SMALL])
 def test_presets_have_the_eleven_points(name):
-    """Paper §B, by our option for each."""
+    """The eleven points of the recipe table in docs/method.md, by our option for each."""
     cfg = load_config([f"preset={name}"])
     g, c, var = cfg.gts, cfg.csd, name in VAR
     if name not in SMALL:
