@@ -68,7 +68,7 @@ class Handlers:
         samplers = self.models.get(model)
         values = (class_name, count, seed, cfg, temperature, top_k, top_p)
         request = read_request(samplers.pipe, *values)
-        for one, teacher in both(samplers, request):
+        for one, teacher in both(samplers, request, crowded=self.models.crowded):
             if teacher is not None and teacher.done and not teacher.final:
                 continue  # the same pictures come again, with the times
             numbers = about(samplers, request) | {
@@ -157,7 +157,8 @@ class Handlers:
 
 
 def both(
-    samplers: Samplers, request: Request, wanted: Callable[[], bool] = lambda: True
+    samplers: Samplers, request: Request, wanted: Callable[[], bool] = lambda: True,
+    crowded: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[Run, Run | None]]:
     """The one-step run at once, then again beside each state of the teacher's, and at last both
     with the times of all readings.
@@ -166,6 +167,7 @@ def both(
         samplers: of the model.
         request: what to paint.
         wanted: asked between the readings; False ends it.
+        crowded: asked between the readings; with True, one reading of each is enough.
     """
     with plain_errors():
         one, teacher = samplers.one_step(request), None
@@ -181,6 +183,8 @@ def both(
             for clock in samplers.measure(request, teacher.seconds):
                 if not wanted():
                     return
+                if crowded():  # the clocks of one visitor are no reason to let others wait
+                    break
         if clock is not None:
             one, teacher = one.measured(clock[0]), teacher.measured(clock[1])
         yield one, teacher

@@ -102,6 +102,7 @@ window.dd2 = {
     const show = () => {
       const list = element.querySelector("select");
       if (list && list.value !== props.value) list.value = props.value;
+      if (this.model) this.model = props.value; /* a pick that was refused */
     };
     show();
     new MutationObserver(show).observe(element, { childList: true, subtree: true });
@@ -119,7 +120,7 @@ window.dd2 = {
       trigger("click");
     });
   },
-  pick(model, running, where) { /* another model, at the view in front, be it still painting */
+  pick(model, shown, running, where) { /* another model, at the view in front, be it still painting */
     this.begin();
     const query = where === "compare" && running ? `?${running}` : location.search;
     const kept = new URLSearchParams(query);
@@ -128,7 +129,7 @@ window.dd2 = {
     this.views = {};
     this.model = model;
     this.search = `?${kept}`;
-    return [model, query, running, where];
+    return [model, shown, query, running, where];
   },
   arrow(event) { /* between tabs, as in any list of tabs */
     const tab = event.target.closest?.("[role=tab]");

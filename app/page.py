@@ -7,15 +7,18 @@ import gradio as gr
 
 from app.address import FRONT, View
 from app.api import Handlers
+from app.html.present import refusal
 from app.requests import ALL_CLASSES, MAX_FRAMES, MAX_IMAGES, MAX_SEED, SAMPLERS
 from app.serve.models import Models
+from app.serve.queue import waiting
 from app.tabs.browser import offered
 from app.tabs.compare import FIRST_COUNT, SETTINGS, CompareTab
 from app.tabs.explore import ExploreTab
 from app.tabs.inside import InsideTab
 from app.tabs.refine import RefineTab, shows_most
 from app.tabs.results import ResultsTab
-from app.tabs.tab import ONE_AT_A_TIME, QUIET, Shared, Tab
+from app.tabs.tab import ONE_AT_A_TIME, QUIET, Shared, Tab, said_by
+from dd2core import DD2Error
 
 TABS = (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab)
 
@@ -40,6 +43,8 @@ def build_page(models: Models) -> gr.Blocks:
             gr.HTML(f'<pre tabindex="0" role="region" aria-label="Program">{code}</pre>',
                     elem_classes="dd2-code")
         _publish(Handlers(models), models)
+    page.first = tabs[0].first_html(_head(models.default.pipe))
+    models.crowded = lambda: waiting(page, ONE_AT_A_TIME["concurrency_id"]) > 0
     page.delete_cache = (3600, 3600)  # files made for programs go after an hour
     return page
 
@@ -49,6 +54,7 @@ def _frame(models: Models) -> tuple[list[Tab], Shared, gr.HTML, gr.Tabs]:
     with gr.Row(elem_classes="dd2-top"):
         head = gr.HTML(_head(models.default.pipe), elem_classes="dd2-flush", min_width=300)
         shared = Shared(models)
+    shared.refusal = gr.HTML("", elem_id="no-model", elem_classes="dd2-flush dd2-no", padding=False)
     tabs = [kind(models) for kind in (*TABS, *offered())]
     with gr.Tabs(selected=FRONT, elem_id="tabs") as strip:
         for tab in tabs:
@@ -73,25 +79,39 @@ def _connect(
     """What happens when the page opens, when another model is picked, and at another tab."""
     fitted = [component for tab in tabs for component in tab.fitted]
     front = next(tab for tab in tabs if isinstance(tab, CompareTab))
-    outputs = [shared.model, shared.where, strip, head, *fitted]
+    outputs = [shared.model, shared.where, strip, head, *fitted, shared.shown, shared.refusal]
 
     def open_view(search: Any) -> list[Any]:
         view = View(search)
         refine = view.given.get("tab") == RefineTab.id
         first = (shows_most(models.names) if refine else None) or models.names[0]
-        return _fit(models, tabs, view, view.choice("model", models.names, first), True)
+        model, said = view.choice("model", models.names, first), ""
+        try:
+            fitted = _fit(models, tabs, view, model)
+        except (gr.Error, DD2Error) as error:  # the default's weights are there, or nothing is
+            model, said = models.names[0], refusal(said_by(error))
+            fitted = _fit(models, tabs, view, model)
+        for complaint in dict.fromkeys(view.complaints):
+            gr.Warning(html.escape(complaint))  # a toast shows HTML
+        return [*fitted, model, said]
 
-    def pick_model(visitor: gr.Request, model: Any, search: Any, *_: Any) -> list[Any]:
+    def pick_model(visitor: gr.Request, model: Any, shown: Any, search: Any, *_: Any) -> list[Any]:
         front.pick(visitor)
         # What the visitor has chosen stays, but for the settings of the other teacher.
-        return _fit(models, tabs, View(search).without(*SETTINGS), model, False)
+        try:
+            fitted = _fit(models, tabs, View(search).without(*SETTINGS), model)
+        except (gr.Error, DD2Error) as error:  # the picker goes back, everything else stays
+            nothing = (gr.skip(),) * (len(outputs) - 3)
+            return [shown, *nothing, gr.skip(), refusal(said_by(error))]
+        return [*fitted, model, ""]
 
     opened = page.load(  # through the queue, which alone carries warnings to the visitor
         open_view, shared.search, outputs, js="() => dd2.open()", **QUIET, concurrency_limit=None
     )
     picked = shared.model.input(
-        pick_model, [shared.model, shared.search, front.address, shared.where], outputs,
-        js="(model, _, running, where) => dd2.pick(model, running, where)", **QUIET, queue=False,
+        pick_model, [shared.model, shared.shown, shared.search, front.address, shared.where],
+        outputs, js="(model, shown, _, running, where) => dd2.pick(model, shown, running, where)",
+        **QUIET, queue=False,
     )
     for event in (opened, picked):
         for tab in tabs:
@@ -107,13 +127,11 @@ def _connect(
     page.unload(front.leave)
 
 
-def _fit(models: Models, tabs: list[Tab], view: View, model: Any, complain: bool) -> list[Any]:
+def _fit(models: Models, tabs: list[Tab], view: View, model: Any) -> list[Any]:
     """Values of the picker, the tab in front, the heading, and everything that a model changes."""
     pipe = models.get(model).pipe
     where = view.choice("tab", [tab.id for tab in tabs], FRONT)
     values = [value for tab in tabs for value in tab.fit(pipe, view)]
-    for complaint in dict.fromkeys(view.complaints) if complain else ():
-        gr.Warning(html.escape(complaint))  # a toast shows HTML
     return [model, where, gr.Tabs(selected=where), _head(pipe), *values]
 
 

@@ -174,7 +174,7 @@ def costs_of_both(one: Run | None, teacher: Run | None) -> str:
 
 def _spread(run: Run | None) -> str | None:
     if run is None or run.low_seconds is None or run.high_seconds is None:
-        return None
+        return None if run is None or not run.readings else "one reading"
     return f"{duration(run.low_seconds)} to {duration(run.high_seconds)}, of {run.readings}"
 
 
@@ -241,13 +241,18 @@ def verdict(steps: int, one: Run | None, teacher: Run | None) -> str:
         return _verdict(RUNNING, head, "measuring both again, without previews …")
     word = "faster" if ratio["speedup"] >= 1 else "the teacher’s speed"
     low, high = ratio["speedup_low"], ratio["speedup_high"]
-    spread = "one reading each" if low is None or high is None else (
+    spread = "the teacher was read once" if low is None or high is None else (
         f"half of the readings: {times(low)} to {times(high)}")
     return _verdict(
         "dd2-done", head,
         f'<span class="dd2-times">{times(ratio["speedup"])}</span> {word} on this machine '
         f"({spread}), decoding included",
     )
+
+
+def loading() -> str:
+    """The verdict while the page's scripts are on their way."""
+    return _verdict("", "One step has painted", "the page is being loaded")
 
 
 def starting() -> str:

@@ -1,6 +1,7 @@
 """The models that the page offers: the shipped ones, or the one named by DD2_MODEL."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ class Models:
 
     Attributes:
         names (list[str]): what may be asked for; the first is the default.
+        crowded: tells whether others wait for a sampler; the page sets it.
     """
 
     def __init__(self, names: list[str], device: str = "auto") -> None:
         self.names, self.device = names, device
+        self.crowded: Callable[[], bool] = lambda: False
         self._loaded: dict[str, Samplers] = {}
         self._loading = {name: threading.Lock() for name in names}
 

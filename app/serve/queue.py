@@ -190,6 +190,12 @@ class SteadyQueue(Queue):
                 await run_sync(give_back)
 
 
+def waiting(page: gr.Blocks, line: str) -> int:
+    """How many stand in the line of that concurrency id, not counting whose turn it is."""
+    lines = getattr(getattr(page, "_queue", None), "event_queue_per_concurrency_id", {})
+    return len(lines[line].queue) if line in lines else 0
+
+
 def install(page: gr.Blocks, max_size: int) -> gr.Blocks:
     """Give `page` this queue instead of Gradio's, before it is launched."""
     # Not open: /run would let anybody paint beside the queue, forty at a time.

@@ -56,9 +56,10 @@ class Run:
 
     def measured(self, clock: Clock) -> "Run":
         """This run, with the times of all readings."""
+        low, high = (clock.low, clock.high) if clock.readings > 1 else (None, None)
         return replace(
             self, model_seconds=clock.median.model, decode_seconds=clock.median.decode,
-            watched=self.watched_seconds, low_seconds=clock.low, high_seconds=clock.high,
+            watched=self.watched_seconds, low_seconds=low, high_seconds=high,
             readings=clock.readings,
         )
 

@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from app.serve import connections, queue
 from app.serve.compress import Compress
 from app.serve.environment import bypass_loopback, named_port, no_proxy
+from app.serve.first import First
 from app.serve.guard import Door, Guard
 from app.static_page import serve as static_page
 from app.theme import CSS, HEAD, THEME
@@ -35,7 +36,7 @@ def launch(page: gr.Blocks, **options: Any) -> tuple:
     page.door = Door()
     app_kwargs = dict(options.pop("app_kwargs", None) or {})
     own = [*static_page.middleware(), Middleware(Guard, page=page, door=page.door),
-           Middleware(Compress)]
+           Middleware(Compress), Middleware(First, page=page)]
     app_kwargs["middleware"] = [*own, *app_kwargs.get("middleware", ())]
     returns = options.pop("prevent_thread_lock", False)
     queue.install(page, QUEUE_SIZE)

@@ -11,11 +11,12 @@ from app.address import View, address
 from app.api import about, both
 from app.html import present
 from app.html.files import archive, keep_bytes
+from app.html.first import first_html
 from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
 from app.serve.runs import Run, machine, speedup
 from app.serve.tickets import Tickets
 from app.tabs.compare_controls import examples, labels, teachers_settings
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, said_by, told
 from dd2core import DD2Error
 from dd2core.store.names import as_file_name
 
@@ -132,6 +133,12 @@ class CompareTab(Tab):
             return self._left(self.models.get(pipe.name).one_step(request), request.names)
         return None
 
+    def first_html(self, head: str) -> str:
+        """What stands in the page's place until its scripts have run; nothing without a picture."""
+        pipe = self.models.default.pipe
+        left, blank = self.firsts[pipe.name], self._blank(pipe, FIRST_COUNT)
+        return first_html(head, present.loading(), blank[1], left, blank[3]) if left else ""
+
     def _left(self, run: Run | None, names: list[str], fresh: bool = False) -> str:
         return present.panel(ONE_STEP, 1, run, names, fresh=fresh)
 
@@ -170,8 +177,8 @@ class CompareTab(Tab):
         }
         forget = self.random.click(lambda: None, None, self.seed, **LIVE)
         pick = self.examples.click(
-            self.example, [shared.model, self.examples], [self.name, self.count, self.seed],
-            **QUIET, queue=False,
+            told(self.example, 3), [shared.model, self.examples],
+            [self.name, self.count, self.seed, self.refusal], **QUIET, queue=False,
         )
         begin = {
             "fn": self.begin, "inputs": self.values,
@@ -214,10 +221,10 @@ class CompareTab(Tab):
         """Forget a visitor who has closed the page."""
         self.tickets.stop(_session(visitor))
 
-    def example(self, model: Any, index: Any) -> list[Any]:
+    def example(self, model: Any, index: Any) -> tuple:
         """Class, images and seed of an example."""
         samples = examples(self.models.get(model).pipe)
-        return samples[whole("The example", index, 0, len(samples) - 1)]
+        return tuple(samples[whole("The example", index, 0, len(samples) - 1)])
 
     def begin(self, visitor: gr.Request, model: Any, *values: Any) -> tuple:
         """At the click, before the queue: a ticket, which ends what is still painting for this
@@ -225,8 +232,8 @@ class CompareTab(Tab):
         try:
             pipe = self.models.get(model).pipe
             request = read_request(pipe, *values)
-        except gr.Error as error:
-            return ("", *(gr.skip(),) * len(self.panels), present.refusal(error.message))
+        except (gr.Error, DD2Error) as error:
+            return ("", *(gr.skip(),) * len(self.panels), present.refusal(said_by(error)))
         _, *rest = self._blank(pipe, request.count, values[0])
         ticket = self.tickets.take(_session(visitor))
         return (str(ticket), present.starting(), *rest, no_download(), "")
@@ -256,8 +263,8 @@ class CompareTab(Tab):
                 if not wanted():
                     return
                 yield parts
-        except gr.Error as error:
-            yield (present.stopped(), *nothing[1:-1], present.refusal(error.message))
+        except (gr.Error, DD2Error) as error:
+            yield (present.stopped(), *nothing[1:-1], present.refusal(said_by(error)))
         finally:
             self.tickets.finish(session, number)
 
@@ -269,7 +276,7 @@ class CompareTab(Tab):
         steps, names, info = pipe.teacher.num_steps, request.names, machine(pipe)
         shown = f"{values[0]}, seed {request.seed}"
         first = True
-        for one, teacher in both(samplers, request, wanted):
+        for one, teacher in both(samplers, request, wanted, self.models.crowded):
             done = teacher is not None and teacher.done
             final = teacher is not None and teacher.final
             news = first or done

@@ -81,7 +81,8 @@ class ResultsTab(Tab):
         """See `Tab.arrive`."""
         outputs = [self.tables, *self.grids, self.address]
         arrived = event.then(
-            self.show_in_front, [shared.where, shared.model, *self.names], outputs, **QUIET,
+            told(self.show_in_front, len(outputs)),
+            [shared.where, shared.model, *self.names], [*outputs, self.refusal], **QUIET,
             queue=False,
         )
         self.note_address(shared, arrived)

@@ -9,6 +9,7 @@ import gradio as gr
 from app.address import View
 from app.html.present import refusal
 from app.serve.models import Models
+from dd2core import DD2Error
 
 ONE_AT_A_TIME = {"concurrency_id": "sampler", "concurrency_limit": 1}  # flat memory, fair turns
 QUIET = {
@@ -39,11 +40,16 @@ def told(handler: Callable[..., Any], outputs: int) -> Callable[..., tuple]:
     def answer(*values: Any) -> tuple:
         try:
             made = handler(*values)
-        except gr.Error as error:
-            return (*(gr.skip(),) * outputs, refusal(error.message))
+        except (gr.Error, DD2Error) as error:
+            return (*(gr.skip(),) * outputs, refusal(said_by(error)))
         return (*(made if isinstance(made, tuple) else (made,)), "")
 
     return answer
+
+
+def said_by(error: gr.Error | DD2Error) -> str:
+    """The sentence of a refusal."""
+    return error.message if isinstance(error, gr.Error) else str(error)
 
 
 class Shared:
@@ -51,7 +57,8 @@ class Shared:
 
     Attributes:
         model: the picker.
-        fitted: name of the model that the page shows, hidden; an unchanged pick changes nothing.
+        shown: name of the model that the page shows, hidden; a pick that fails returns to it.
+        refusal: the place for one sentence under the picker.
         where: id of the tab in front, hidden.
         search: query with which the page was opened, hidden.
     """
@@ -62,6 +69,7 @@ class Shared:
             names=models.names, single=len(models.names) == 1, elem_id="model",
             elem_classes="dd2-flush", min_width=200,
         )
+        self.shown = gr.Textbox(models.names[0], visible=False, label="Model")
         self.where = gr.Textbox("compare", visible=False, label="Tab")
         self.search = gr.Textbox("", visible=False, label="Address")
 

@@ -12,10 +12,11 @@ from app.html.conclusions import is_best, plain, quality
 from app.html.measured import results_of
 from app.page import build_page
 from app.serve.models import Models
+from app.serve.runs import Samplers
 from app.tabs.compare import CompareTab
 from app.tabs.results import tables_of
 from app.tabs.tab import Shared
-from dd2core import Pipeline
+from dd2core import DD2Error, Pipeline
 from tests.support import tiny
 from tests.support.app_helpers import demo_pipe
 
@@ -42,7 +43,7 @@ def answers(fn, values):
     nobody = [None] if first is not None and first.name == "visitor" else []
     made = fn.fn(*nobody, *values)
     made = list(made) if inspect.isgenerator(made) else [made]
-    return [one if isinstance(one, tuple) else (one,) for one in made]
+    return [tuple(one) if isinstance(one, tuple | list) else (one,) for one in made]
 
 
 def refusals(fn, values) -> list[str]:
@@ -69,6 +70,51 @@ def test_every_typed_value_is_refused_in_one_sentence_at_the_control(page):
                 tried += 1
             answers(fn, [None if i == place else v for i, v in enumerate(values)])  # an empty field
     assert tried > 100
+
+
+@pytest.fixture
+def with_broken(monkeypatch):
+    """A page that offers a second model, which nothing can load."""
+    def load(name, device):
+        raise DD2Error(f"The weights of {name} are damaged: download them again.")
+
+    monkeypatch.setattr("app.serve.models.load_pipeline", load)
+    pipe = Pipeline(tiny.model())
+    models = Models([pipe.name, "broken"])
+    models._loaded[pipe.name] = Samplers(pipe)
+    page = build_page(models)
+    page.first_model = pipe.name
+    return page
+
+
+def test_a_model_that_cannot_be_loaded_is_one_sentence_at_every_control(with_broken):
+    tried = set()
+    for fn in with_broken.fns.values():
+        where = [i for i, c in enumerate(fn.inputs) if getattr(c, "elem_id", None) == "model"]
+        if fn.fn is None or fn.api_visibility != "private" or not where:
+            continue
+        name = fn.fn.__qualname__
+        if name.endswith(".tidy") or name == "CompareTab.paint":
+            continue  # the one asks no model, the other answers to a ticket alone
+        values = [getattr(c, "value", None) for c in fn.inputs]
+        values[where[0]] = "broken"
+        if name.endswith("_in_front"):
+            values[0] = name.split(".")[0].removesuffix("Tab").lower()
+        assert refusals(fn, values) == ["The weights of broken are damaged: download them again."]
+        tried.add(name)
+    assert {"CompareTab.begin", "CompareTab.example", "ExploreTab.paint", "ExploreTab.morph",
+            "RefineTab.paint", "InsideTab.show", "ResultsTab.show_in_front"} <= tried
+
+
+def test_a_picked_model_that_cannot_be_loaded_leaves_the_page_with_the_last_one(with_broken):
+    picks = {fn.fn.__name__: fn for fn in with_broken.fns.values() if fn.fn is not None}
+    pick, opened = picks["pick_model"], picks["open_view"]
+    (made,) = answers(pick, ["broken", "tiny", "", "", "compare"])
+    assert len(made) == len(pick.outputs) and made[0] == "tiny" and "damaged" in made[-1]
+    assert all(value == gr.skip() for value in made[1:-1])
+    (made,) = answers(opened, ["?model=broken"])
+    assert len(made) == len(opened.outputs) and "damaged" in made[-1]
+    assert made[0] == made[-2] == with_broken.first_model
 
 
 def test_a_comparison_that_is_refused_leaves_the_page_as_it_is():
