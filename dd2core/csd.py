@@ -15,7 +15,7 @@ from torch import Tensor
 from dd2core.baselines import dd1_loss
 from dd2core.ema import EMA
 from dd2core.errors import DD2Error
-from dd2core.families.codebook import CodebookTeacher
+from dd2core.families.codebook import CodebookTeacher, entropy_of
 from dd2core.gts import ScoreOptions, draw, model_denoiser, teacher_score
 from dd2core.losses import CSDLossOptions, csd_loss, fcs_loss
 from dd2core.noise import WHOLE, Part, same_draws
@@ -91,6 +91,8 @@ class CSDTrainer:
         average (EMA | None): of G; None makes it here, from `ema` and `ema_warmup` of the options.
         before_part (Callable | None): called before each backward pass, with the network and
             whether it is the last of this update: sharded gradients are averaged in that one alone.
+        total (Callable | None): sum of a tensor over all processes, for what is logged of a whole
+            batch; None is one process.
     """
 
     def __init__(
@@ -99,12 +101,13 @@ class CSDTrainer:
         options: CSDOptions, after_backward: Callable[[torch.nn.Module], None] | None = None,
         average: EMA | None = None,
         before_part: Callable[[torch.nn.Module, bool], None] | None = None,
+        total: Callable[[Tensor], Tensor] | None = None,
     ):
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
         self.optimizers = {generator: generator_optimizer, guidance: guidance_optimizer}
         self.o = options
         self.after_backward = after_backward or (lambda module: None)
-        self.before_part = before_part
+        self.before_part, self.total = before_part, total or (lambda a: a)
         self.ema = average_of(generator, options) if average is None else average
 
     def step(
@@ -122,7 +125,8 @@ class CSDTrainer:
             dict[str, float]: `nll`, the teacher's nats per sampled token, and `entropy` of the
             batch's tokens, where the teacher can tell; `fcs`; `to_code`, mean squared distance of
             G's output to its codes; `csd`; and the gradient norms before clipping; with targets
-            `right_tokens`, the share it meets. Where there are several passes, their means.
+            `right_tokens`, the share it meets. Where there are several passes, their means, but
+            `entropy` is of all of them, in all processes.
         """
         norms = {self.generator: 0.0}
         parts, batch = part.split(self.o.accumulate), Batch(eps, labels, targets)
@@ -132,6 +136,8 @@ class CSDTrainer:
         if not hold:
             self.ema.update(self.generator)
         numbers = {k: torch.stack([m.numbers[k] for m in made]).mean() for k in made[0].numbers}
+        if "entropy" in numbers:
+            numbers["entropy"] = self.entropy(made)
         first = [k for k in ("nll", "fcs", "entropy", "to_code", "csd") if k in numbers]
         return {**{k: numbers[k].item() for k in (*first, *numbers)},
                 "grad_g": norms[self.generator], "grad_psi": norms[self.guidance]}
@@ -232,6 +238,12 @@ class CSDTrainer:
         self.note(made, score)
         made.numbers["csd"] = loss.detach()
         return loss
+
+    def entropy(self, made: list[GeneratorPass]) -> Tensor:
+        """Of the tokens of the whole batch, whatever passes and processes it is divided into."""
+        assert isinstance(self.teacher, CodebookTeacher)  # no other has tokens to count
+        counts = [m.tokens.flatten().bincount(minlength=self.teacher.num_codes) for m in made]
+        return entropy_of(self.total(torch.stack(counts).sum(0)))
 
     def note(self, made: GeneratorPass, score: TeacherScore) -> None:
         """Keep what the teacher can tell of the samples for the log."""

@@ -26,7 +26,7 @@ from train.data.shards.samples import distillation_tokens
 from train.dd1 import load_pairs, pair_latents
 from train.engine import loop, optim
 from train.engine.assemble import load_score_model, load_teacher, new_score_model
-from train.engine.distributed import average_gradients, is_main, own_part
+from train.engine.distributed import average_gradients, is_main, own_part, total
 from train.engine.paths import first_weights, run_folder
 from train.engine.recompute import checkpoint_blocks
 from train.engine.sharding import average_in_last, shard, whole
@@ -59,7 +59,7 @@ class CSDJob:
                            "guidance": optim.adam(guidance, self.opts)}
         self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
                                   self.optimizers["guidance"], self.options(),
-                                  average_gradients, average, average_in_last)
+                                  average_gradients, average, average_in_last, total)
         self.networks = {"generator": generator, "guidance": guidance, "ema": average}
 
     def options(self) -> CSDStage:

@@ -31,7 +31,12 @@ def scaled_codebook(codes: Tensor) -> tuple[Tensor, float]:
 
 def token_entropy(tokens: Tensor) -> Tensor:
     """Entropy in nats of the marginal distribution of tokens, any shape; log V at most."""
-    p = torch.bincount(tokens.flatten()).float()
+    return entropy_of(torch.bincount(tokens.flatten()))
+
+
+def entropy_of(counts: Tensor) -> Tensor:
+    """Entropy in nats of tokens, from how often each code is among them, (V,)."""
+    p = counts.float()
     p = p[p > 0] / p.sum()
     return -(p * p.log()).sum()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,12 +26,48 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Autocast and TF32 off: near a border between codes TF32 moves D by 0.4 (method §2)."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
+    """Autocast and TF32 off, of matrix products and of convolutions: near a border between codes
+    TF32 moves D by 0.4 (method §2), and it changes 1% of VAR's tokens."""
+    before = _switches()
     try:
+        _switch_off()
         with torch.autocast(device.type, enabled=False):
             yield
     finally:
-        matmul.allow_tf32 = before
+        _switch_back(*before)
+
+
+# Torch keeps these settings twice, as `allow_tf32` and `float32_matmul_precision`, and from 2.9 on
+# as `fp32_precision`; it refuses to read the former where the two disagree. So both are set, and
+# both are put back.
+def _new() -> list[Any]:
+    b = torch.backends
+    if not hasattr(b, "fp32_precision"):
+        return []
+    return [b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn,
+            b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn]  # type: ignore[attr-defined]
+
+
+def _switches() -> tuple[str | None, bool | None, list[str]]:
+    matmul = cudnn = None  # where `fp32_precision` alone was set
+    with contextlib.suppress(RuntimeError):
+        matmul = torch.get_float32_matmul_precision()
+    with contextlib.suppress(RuntimeError):
+        cudnn = torch.backends.cudnn.allow_tf32
+    return matmul, cudnn, [backend.fp32_precision for backend in _new()]
+
+
+def _switch_off() -> None:
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    for backend in _new():  # after the others, which leave convolutions as torch's default
+        backend.fp32_precision = "ieee"
+
+
+def _switch_back(matmul: str | None, cudnn: bool | None, new: list[str]) -> None:
+    if matmul is not None:
+        torch.set_float32_matmul_precision(matmul)
+    if cudnn is not None:
+        torch.backends.cudnn.allow_tf32 = cudnn
+    for backend, precision in zip(_new(), new, strict=True):
+        backend.fp32_precision = precision

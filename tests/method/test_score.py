@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dd2core.score import conditional_score, posterior_mean, posterior_weights
+from dd2core.tools import numerics
 from dd2core.tools.numerics import full_precision, nearest_code
 
 V, C = 23, 3
@@ -124,20 +125,55 @@ def test_autocast_around_the_score_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-@pytest.fixture
-def tf32():
-    """TF32 switched on, as trainers on a GPU do."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
-    yield torch.backends.cuda.matmul
-    torch.backends.cuda.matmul.allow_tf32 = before
+def precision() -> list:
+    """What torch says of TF32, in its old words and, where it has them, its new ones."""
+    b, found = torch.backends, []
+    for ask in (lambda: b.cuda.matmul.allow_tf32, lambda: b.cudnn.allow_tf32,
+                torch.get_float32_matmul_precision):
+        try:
+            found.append(ask())
+        except RuntimeError:
+            found.append("torch refuses to say")
+    if not hasattr(b, "fp32_precision"):
+        return found
+    return found + [x.fp32_precision for x in (
+        b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn, b.mkldnn.matmul, b.mkldnn.conv)]
 
 
-def test_full_precision_switches_tf32_off_and_back_on_even_after_an_error(tf32):
-    with pytest.raises(KeyError), full_precision(torch.device("cpu")):
-        assert not tf32.allow_tf32
-        raise KeyError
-    assert tf32.allow_tf32
+def old_words(b):
+    b.cuda.matmul.allow_tf32 = b.cudnn.allow_tf32 = True
+
+
+def medium(b):
+    torch.set_float32_matmul_precision("medium")
+
+
+def new_words(b):
+    b.fp32_precision = b.cuda.matmul.fp32_precision = b.cudnn.conv.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize("switch_on", [old_words, medium, new_words])
+def test_full_precision_switches_tf32_off_and_back_on_even_after_an_error(switch_on):
+    b = torch.backends
+    new = hasattr(b, "fp32_precision")
+    if switch_on is new_words and not new:
+        pytest.skip("this torch has no fp32_precision")
+    start = (torch.get_float32_matmul_precision(), b.cudnn.allow_tf32,
+             [b.fp32_precision] if new else [])
+    kept = numerics._switches()
+    try:
+        switch_on(b)
+        before = precision()
+        with pytest.raises(KeyError), full_precision(torch.device("cpu")):
+            off = [False, False, "highest", *["ieee"] * 5]
+            assert precision() == off[: len(before)]
+            raise KeyError
+        assert precision() == before
+    finally:
+        if new:
+            b.fp32_precision = start[2][0]
+        numerics._switch_back(*kept)
+    assert (torch.get_float32_matmul_precision(), b.cudnn.allow_tf32) == start[:2]
 
 
 @pytest.mark.parametrize("lead", [(11,), (5, 7), (3, 5, 7), (2, 1, 1)])
