@@ -17,6 +17,7 @@ from dd2core.errors import DD2Error
 from dd2core.store.names import ADAPT, SAMPLES, STAGES
 from train.engine import base, launch
 from train.engine.paths import run_folder
+from train.engine.processes.guard import check_launch
 from train.settings.cli import main
 from train.settings.schema import Config
 from train.settings.stages import ALL, PARALLEL, order
@@ -39,14 +40,14 @@ def commands(
     return [*out, *measured, ["export", *words]]
 
 
-def launcher(stage: str, processes: int) -> tuple[list[str], dict[str, str]]:
+def launcher(
+    stage: str, processes: int, restarts: int = 0
+) -> tuple[list[str], dict[str, str]]:
     """The words that start a stage, and its environment."""
     if processes <= 1 or stage not in PARALLEL:
         return [sys.executable, "-m", f"train.{stage}"], dict(os.environ)
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-             f"--nproc-per-node={processes}", "-m", f"train.{stage}"]
-    return words, {"OMP_NUM_THREADS": threads, **os.environ}
+    words, needed = launch.torchrun(processes, restarts)
+    return [*words, "-m", f"train.{stage}"], {**needed, **os.environ}
 
 
 def unneeded(cfg: Config) -> set[str]:
@@ -70,6 +71,7 @@ def brought(cfg: Config) -> set[str]:
 
 def run(cfg: Config) -> None:
     """Run the stages one after the other; stops at the first that fails."""
+    check_launch()
     skip = set(cfg.skip.split(",")) if cfg.skip else set()
     if skip - set(ALL):
         raise DD2Error(f"skip={cfg.skip} names an unknown stage: there are {', '.join(ALL)}.")
@@ -77,7 +79,7 @@ def run(cfg: Config) -> None:
     start = time.perf_counter()
     for stage, *args in commands(sys.argv[1:], skip, order(cfg)):
         since = time.perf_counter()
-        words, environment = launcher(stage, 1 if cfg.dry_run else cfg.processes)
+        words, environment = launcher(stage, 1 if cfg.dry_run else cfg.processes, cfg.restarts)
         code = launch.call([*words, *args], environment)
         if code:
             sys.exit(code)

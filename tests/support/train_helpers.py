@@ -15,6 +15,7 @@ import torch
 
 from dd2core.store.files import read_json, read_tensors
 from dd2core.store.state import load_state
+from train.engine.record.meter import TIMES
 from train.settings.cli import load_config
 from train.settings.schema import Config
 
@@ -74,12 +75,12 @@ def log_steps(folder: Path) -> list[int]:
 
 
 def without_seconds(folder: Path) -> list[dict]:
-    """The six lines of a finished log without their times, which must grow."""
+    """The six lines of a finished log without their times, which must grow, and rates."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     seconds = [line.pop("seconds") for line in lines]
     assert seconds == sorted(seconds) and seconds[0] > 0
-    return lines
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def kept_tokens(run: Path) -> dict[str, torch.Tensor]:

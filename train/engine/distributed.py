@@ -8,6 +8,7 @@ gloo elsewhere, so it also puts two single-threaded processes on a two-core CPU.
 
 import atexit
 import os
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -16,24 +17,38 @@ from torch.distributed.tensor import DTensor
 
 from dd2core.errors import DD2Error
 from dd2core.noise import Part
-from train.settings.schema import Stage
+from train.engine.processes import heartbeat
+from train.settings.schema import Config, Stage
+
+_beating: list[heartbeat.Heartbeat] = []
 
 
-def start(device: torch.device) -> torch.device:
-    """Join the group that torchrun made, if there is one; returns this rank's device."""
+def start(device: torch.device, timeout: float = Config.timeout) -> torch.device:
+    """Join the group that torchrun made, if there is one; returns this rank's device.
+
+    Args:
+        device (torch.device): of its kind.
+        timeout (float): seconds that a process waits for the others in a collective, and after
+            which one that gives no sign of life ends the run (`heartbeat`).
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return device
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo",
+                                timeout=timedelta(seconds=timeout))
         atexit.register(leave)  # left open, its threads may abort the process while it exits
+        beats = heartbeat.begin(rank(), world(), timeout)
+        _beating[:] = [beats] if beats else []
     return device
 
 
 def leave() -> None:
     """Leave torchrun's group, if this process is in one."""
+    while _beating:
+        _beating.pop().stop()
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -1,11 +1,27 @@
-"""Running a stage in a process of its own, to which signals are passed on."""
+"""Running a stage in processes of its own, to which signals are passed on."""
 
 import os
 import signal
 import subprocess
+import sys
 
 PASSED_ON = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP")
              if hasattr(signal, name)]
+
+
+def torchrun(processes: int, restarts: int = 0) -> tuple[list[str], dict[str, str]]:
+    """The words that start so many processes on this machine, and what they need in their
+    environment.
+
+    Args:
+        processes (int): on this machine.
+        restarts (int): times that all are started again when one has failed.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone",
+             f"--nproc-per-node={processes}", f"--max-restarts={restarts}"]
+    # With torchrun's own store the processes of a second start meet what the first left in it.
+    return words, {"OMP_NUM_THREADS": threads, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
 
 def call(command: list[str], environment: dict[str, str]) -> int:

@@ -17,6 +17,9 @@ from dd2core.errors import DD2Error
 from dd2core.noise import stream_seed
 from dd2core.tools.device import pick_device
 from train.engine import distributed, signals
+from train.engine.processes import guard
+from train.engine.record.boards import Boards
+from train.engine.record.meter import Meter
 from train.engine.run_folder import Run, Trainable
 from train.engine.sharding import takes_part
 from train.settings.schema import Config
@@ -26,12 +29,16 @@ def setup(cfg: Config) -> torch.device:
     """Seed torch, set threads, join torchrun's group if there is one, and return the device.
 
     Raises:
-        DD2Error: the device is unknown or is not on this machine.
+        DD2Error: the device is unknown or is not on this machine, a launcher started several tasks
+            without torchrun, or torchrun's processes were given other settings.
     """
+    guard.check_launch()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(stream_seed(cfg.seed, "first weights"))
-    return distributed.start(pick_device(cfg.device))
+    device = distributed.start(pick_device(cfg.device), cfg.timeout)
+    guard.check_settings(cfg)
+    return device
 
 
 def run_stage(
@@ -52,18 +59,20 @@ def run_stage(
 
     Raises:
         DD2Error: a batch that does not divide, a state that does not fit or is of another run, a
-            folder that another process trains in, or a loss that is not finite (names step and
-            preset).
+            folder that another process trains in, processes that differ or are gone, or a loss
+            that is not finite (names step and preset).
         SystemExit: SIGTERM or SIGINT came; the step was finished and saved.
     """
     run = Run(cfg, stage, name)
     distributed.check_batch(stage, getattr(cfg, stage))
+    guard.spread_first(*job.networks.values())
     if cfg.dry_run:
         run.resume(job)
         return _dry_run(cfg, run, job)
-    with run.held():
+    with guard.lost_is_a_sentence(cfg.timeout), run.held():
         main = distributed.is_main()
-        write = run.check_origin() if main else False
+        with guard.together():
+            write = run.check_origin() if main else False
         first, seconds = run.resume(job)
         if main and first >= getattr(cfg, stage).steps:
             print(f"{stage}: all {first} steps are done already")
@@ -79,10 +88,13 @@ def _train(cfg: Config, run: Run, job: Trainable, first: int, seconds: float, on
     """The steps from `first` on. A grid, and the snapshot beside it, is written before the state:
     a state never claims what a kill has kept from being there."""
     opts, stage, main = getattr(cfg, run.stage), run.stage, distributed.is_main()
-    board = _tensorboard(run) if cfg.tensorboard and main else None
+    with guard.together():
+        boards = Boards(cfg, stage, run.folder, first) if main else None
+    meter = Meter(cfg, stage, _device(job), first, main)
     bar = tqdm(range(first, opts.steps), desc=f"{cfg.name} {stage}", initial=first,
                total=opts.steps, mininterval=2.0, dynamic_ncols=True, disable=not main)
     since = time.perf_counter()
+    meter.start()
     with signals.watch() as asked:
         for i in bar:
             if getattr(job, "ended", False):  # before all steps
@@ -91,26 +103,46 @@ def _train(cfg: Config, run: Run, job: Trainable, first: int, seconds: float, on
             done = i + 1
             now = seconds + time.perf_counter() - since
             if main and (done % opts.log_every == 0 or done == opts.steps):
-                run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics})
-                bar.set_postfix({k: f"{v:.4g}" for k, v in list(metrics.items())[:3]},
-                                refresh=False)
-                for k, v in metrics.items() if board else ():
-                    board.add_scalar(f"{stage}/{k}", v, done)
+                rates = meter.numbers(done, job.optimizers)
+                run.log({"step": done, "seconds": now, "images": done * opts.batch, **metrics,
+                         **rates})
+                bar.set_postfix(_shown(metrics, rates), refresh=False)
+                boards.add(done, {**metrics, **rates})
             stop = distributed.anyone(asked.signal is not None, _device(job))
             if takes_part(cfg):
                 if on_grid and opts.grid_every and done % opts.grid_every == 0:
                     on_grid(done)
                 last = done == opts.steps or getattr(job, "ended", False)
                 if stop or last or done % opts.save_every == 0:
-                    run.save(job, done, seconds + time.perf_counter() - since)
+                    now = seconds + time.perf_counter() - since
+                    _save(cfg, run, job, done, now, last)
             if stop:
+                run.end_parts()
                 bar.close()
                 if main:
                     print(f"{stage}: stopped and saved after step {done}, the same command again "
                           "goes on there", file=sys.stderr)
                 sys.exit(asked.exit_code)
-    if board:
-        board.close()
+    if boards:
+        boards.close()
+
+
+def _save(cfg: Config, run: Run, job: Trainable, done: int, seconds: float, last: bool) -> None:
+    """A state: whole at the end, on the way there in parts where the run is sharded."""
+    if cfg.shard and distributed.world() > 1 and not last:
+        run.save_parts(job, done, seconds)
+    else:
+        run.save(job, done, seconds)
+    if distributed.is_main():
+        run.prune_snapshots(getattr(cfg, run.stage))
+
+
+def _shown(metrics: dict[str, float], rates: dict[str, float]) -> dict[str, str]:
+    """What stands in the progress bar; seconds to the end are in its own words."""
+    few = dict(list(metrics.items())[:3]) | {
+        short: rates[k] for k, short in (("lr", "lr"), ("images_per_s", "img/s"), ("mfu", "mfu"),
+                                         ("memory_gib", "GiB")) if k in rates}
+    return {k: f"{v:.4g}" for k, v in few.items()}
 
 
 def seeded_step(cfg: Config, job: Trainable, i: int, stage: str) -> dict[str, float]:
@@ -129,15 +161,6 @@ def seeded_step(cfg: Config, job: Trainable, i: int, stage: str) -> dict[str, fl
 
 def _device(job: Trainable) -> torch.device:
     return next(p.device for m in job.networks.values() for p in m.parameters())
-
-
-def _tensorboard(run: Run):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise DD2Error("tensorboard=true needs the package: pip install tensorboard.") from None
-
-    return SummaryWriter(run.folder / "tensorboard")
 
 
 def _dry_run(cfg: Config, run: Run, job: Trainable) -> Path:

@@ -19,6 +19,8 @@ from dd2core.store.state import load_state, save_state
 from train.engine import distributed
 from train.engine.origin import GO_ON, check_before, differences, origin
 from train.engine.paths import run_folder
+from train.engine.processes import parts
+from train.engine.processes.guard import check_weights, together
 from train.engine.sharding import spread_moments, spread_weights, whole
 from train.settings.schema import Config
 
@@ -46,6 +48,7 @@ class Run:
         self.log_file = self.folder / names.LOG
         self.origin_file = self.folder / names.ORIGIN
         self._origin: dict = {}
+        self._parts: parts.Writer | None = None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -56,9 +59,20 @@ class Run:
         Raises:
             DD2Error: another process has it, or it cannot be written.
         """
-        if not distributed.is_main():
+        lock = None
+        with together():
+            if distributed.is_main():
+                lock = self._lock()
+                sweep(self.folder)
+        try:
             yield
-            return
+        finally:
+            if self._parts is not None:
+                self._parts.join()
+            if lock is not None:
+                lock.release()
+
+    def _lock(self) -> filelock.BaseFileLock:
         with written(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = filelock.FileLock(self.folder / names.LOCK)
@@ -67,11 +81,11 @@ class Run:
             except filelock.Timeout:
                 raise DD2Error(f"Another process trains in {self.folder}: wait for it, or end it, "
                                "or give out=FOLDER.") from None
-        sweep(self.folder)
-        try:
-            yield
-        finally:
-            lock.release()
+        return lock
+
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from, whole or in parts."""
+        return self.state_file.exists() or parts.newest(self.folder) is not None
 
     def check_origin(self) -> bool:
         """Refuse to go on with a run that was made of something else.
@@ -84,7 +98,7 @@ class Run:
         """
         check_before(self.cfg, self.stage)
         self._origin = origin(self.cfg, self.stage)
-        new, anyway = not self.state_file.exists(), self.cfg.resume == "anyway"
+        new, anyway = not self.has_state(), self.cfg.resume == "anyway"
         anew = f"move it away to train {self.folder.name} anew"
         if new and not anyway and (self.folder / names.RESULT).exists():
             raise DD2Error(f"{self.folder} is finished, but its {names.STATE} is gone: leave the "
@@ -114,10 +128,24 @@ class Run:
         write_json(self.origin_file, self._origin)
 
     def resume(self, job: Trainable) -> tuple[int, float]:
-        """Load the last state into `job`; returns (next step, seconds trained so far)."""
-        if not self.state_file.exists():
+        """Load the last state into `job`; returns (next step, seconds trained so far).
+
+        A collective, after which all processes are known to be at the same step with the same
+        weights, those of the frozen teacher too.
+
+        Raises:
+            DD2Error: the state does not fit, or the processes differ.
+        """
+        with together():
+            step, seconds = self._resume(job)
+        modules = {**job.networks, "teacher": getattr(job, "teacher", None)}
+        check_weights(step, {k: m for k, m in modules.items() if isinstance(m, nn.Module)})
+        return step, seconds
+
+    def _resume(self, job: Trainable) -> tuple[int, float]:
+        if not self.has_state():
             return 0, 0.0
-        state = load_state(self.state_file, mmap=self.cfg.shard)
+        state = self._found(job)
         expected = {"step", "seconds", "networks", "optimizers"}
         if not isinstance(state, dict) or set(state) != expected:
             raise DD2Error(f"{self.state_file} is no training state: move it away to start again.")
@@ -133,8 +161,45 @@ class Run:
                                "to start again.") from None
         return state["step"], state["seconds"]
 
+    def _found(self, job: Trainable) -> dict:
+        """The last state: whole, or in parts, of which this process takes its own."""
+        path = parts.newest(self.folder)
+        whole_one = load_state(self.state_file, mmap=self.cfg.shard) if (
+            self.state_file.exists()) else None
+        if path is None or (whole_one and whole_one.get("step", 0) >= (names.step_of(path) or 0)):
+            return whole_one
+        like = parts.flat({k: m.state_dict() for k, m in job.networks.items()}, {})[0]
+        groups = {k: [p for group in o.param_groups for p in group["params"]]
+                  for k, o in job.optimizers.items()}
+        for name, params in groups.items():
+            like |= {f"optimizers/{name}/{i}/{k}": p for i, p in enumerate(params)
+                     for k in ("exp_avg", "exp_avg_sq")}
+        about, tensors = parts.read(path, like)
+        networks, optimizers = parts.nested(tensors, about["groups"])
+        return {"step": about["step"], "seconds": about["seconds"], "networks": networks,
+                "optimizers": optimizers}
+
+    def save_parts(self, job: Trainable, step: int, seconds: float) -> None:
+        """`save` of a sharded run on its way: every process writes what it holds, while training
+        goes on. A collective of all processes."""
+        if self._parts is None:
+            self._parts = parts.Writer(self.folder, self.cfg.timeout)
+        networks = {k: m.state_dict() for k, m in job.networks.items()}
+        tensors, groups = parts.flat(networks,
+                                     {k: o.state_dict() for k, o in job.optimizers.items()})
+        with together():
+            self.check({k: {n: getattr(a, "_local_tensor", a) for n, a in w.items()}
+                        for k, w in networks.items()}, step - 1)
+        self._parts.save(tensors, {"step": step, "seconds": seconds, "groups": groups}, step)
+
+    def end_parts(self) -> None:
+        """Wait for what is still being written; a collective of all processes."""
+        if self._parts is not None:
+            self._parts.wait()
+
     def save(self, job: Trainable, step: int, seconds: float) -> None:
-        """Write the resumable state, atomically; see `takes_part` for who must call it."""
+        """Write the resumable state, whole and atomically; see `takes_part` for who must call."""
+        self.end_parts()
         networks = whole({k: m.state_dict() for k, m in job.networks.items()})
         optimizers = whole({k: o.state_dict() for k, o in job.optimizers.items()})
         if not distributed.is_main():
@@ -142,6 +207,19 @@ class Run:
         self.check(networks, step - 1)
         save_state(self.state_file, {
             "step": step, "seconds": seconds, "networks": networks, "optimizers": optimizers})
+        parts.remove(self.folder)  # older than this
+
+    def prune_snapshots(self, opts) -> None:
+        """Remove snapshots that are older than the newest `keep_snapshots`; those stay that are to
+        be averaged in the end."""
+        first, last = getattr(opts, "average", None) or (0, -1)
+        every = opts.grid_every
+        found = sorted((names.step_of(path) or 0, path)
+                       for path in self.folder.glob(names.weights("generator-*")))
+        kept = self.cfg.keep_snapshots
+        for step, path in found[:-kept] if kept else ():
+            if not (first <= step <= last and every and step % every == 0):
+                path.unlink()
 
     def check(self, networks: dict[str, dict[str, Tensor]], i: int) -> None:
         """Refuse to save weights that step i has ruined."""

@@ -6,17 +6,20 @@ What is written is whole, as without sharding, so a run may go on with another n
 or with none of this. One process has nothing to divide: there the setting changes nothing.
 """
 
+import os
 import warnings
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from dd2core.errors import DD2Error
 from dd2core.score_model import ConditionalScoreModel
 from train.engine.distributed import is_main, world
+from train.engine.processes.guard import spread_first
 from train.settings.schema import Config
 
 
@@ -24,25 +27,41 @@ def shard(cfg: Config, *networks: nn.Module) -> None:
     """Divide networks among the processes, if the settings say so and there are several.
 
     Copies of a network (the average, a backbone from a teacher) must be made before, optimisers
-    after, because the parameters become others. Each process keeps its part of the weights that all
-    of them have, so these must be the same.
+    after, because the parameters become others. Each process keeps its part of the weights that the
+    first one has.
 
     Args:
-        cfg (Config): see `Config.shard`.
+        cfg (Config): see `Config.shard` and `shard_in_node`.
         networks (nn.Module): score models, and transformers of teachers.
+
+    Raises:
+        DD2Error: `shard_in_node`, and the nodes have other numbers of processes.
     """
     if not cfg.shard or world() == 1:
         return
     # It warns of writing into what a block returns; nothing here does.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
+    mesh = processes_of(cfg, next(networks[0].parameters()).device)
+    spread_first(*networks)
     for network in networks:
-        device = next(network.parameters()).device
-        mesh = init_device_mesh(device.type, (world(),))
         for part in (*network.backbone.blocks, *called(network)):
             # Freed after every forward pass. FSDP's default keeps the outermost parts gathered
             # for the backward pass; where none follows (ψ's features for CSD, the average, the
             # teacher), the next pass would see the weights from before the optimiser's step.
             fully_shard(part, mesh=mesh, reshard_after_forward=True)
+
+
+def processes_of(cfg: Config, device: torch.device) -> DeviceMesh:
+    """Among which processes everything is divided: all of them, or, hybrid, those of each node,
+    where every node holds the whole and gradients are also averaged among the nodes."""
+    if not cfg.shard_in_node:
+        return init_device_mesh(device.type, (world(),))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world()))
+    if world() % local:
+        raise DD2Error(f"shard_in_node=true needs as many processes on every node: {world()} do "
+                       f"not divide into nodes of {local}.")
+    return init_device_mesh(device.type, (world() // local, local),
+                            mesh_dim_names=("nodes", "processes"))
 
 
 def called(network: nn.Module) -> list[nn.Module]:
@@ -95,9 +114,10 @@ def _gathered(a: DTensor) -> Tensor | None:
 def spread(a: Tensor, like: Tensor | None) -> Tensor:
     """This process's shard of a whole tensor, if `like`, of the same shape, is sharded.
 
-    Anything else comes back as it is. No communication: every process has read the whole tensor.
+    Anything else, such as a shard, comes back as it is. No communication: every process has read
+    the whole tensor.
     """
-    if not isinstance(like, DTensor) or a.shape != like.shape:
+    if not isinstance(like, DTensor) or isinstance(a, DTensor) or a.shape != like.shape:
         return a
     found = distribute_tensor(a, like.device_mesh, like.placements, src_data_rank=None)
     return found.clone()  # a view would keep the whole tensor alive

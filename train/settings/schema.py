@@ -10,6 +10,7 @@ from dd2core.csd import CSDOptions
 from dd2core.errors import DD2Error
 from dd2core.gts import GTS_TARGETS, ScoreOptions
 from dd2core.sampling import Sampling
+from train.settings.operations import Operations
 
 
 @dataclass
@@ -294,10 +295,11 @@ class Benchmark:
     cfg: float | None = None  # teacher's guidance; None is the model's
     bf16: bool = False  # autocast of both samplers to bfloat16
     model: str | None = None  # model folder; None is as in `Evaluate`
+    public: str | None = None  # checkout of the public LlamaGen or VAR, timed too; None: neither
 
 
 @dataclass
-class Config:
+class Config(Operations):
     """A whole experiment: one preset."""
 
     name: str = "unnamed"  # of the preset; also the folder under runs/

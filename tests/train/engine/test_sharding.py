@@ -13,6 +13,7 @@ from tests.support.train_helpers import config, grey, log_steps
 from tests.train.engine.test_distributed import torchrun
 from train.engine import sharding
 from train.engine.assemble import load_teacher, new_score_model
+from train.engine.record.meter import TIMES
 
 CPU = torch.device("cpu")
 STAGES = {"llamagen": ("teacher", "gts", "warm", "csd"), "var": ("gts", "csd")}
@@ -112,9 +113,9 @@ def assert_same_state(a: Path, b: Path) -> None:
 
 
 def metrics(folder: Path) -> list[dict]:
-    """The lines of a log, without times."""
+    """The lines of a log, without times and rates."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("seconds", *TIMES)} for line in lines]
 
 
 def test_sharded_training_is_the_training(runs):

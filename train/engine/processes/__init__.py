@@ -1,0 +1,1 @@
+"""Several processes: what they must agree on, that they live, and states that they share."""

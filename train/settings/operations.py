@@ -1,0 +1,21 @@
+"""Settings of how a run is operated: none of them changes what it trains."""
+
+from dataclasses import dataclass
+
+from dd2core.errors import DD2Error
+
+
+@dataclass
+class Operations:
+    """What a run in several processes, or a long one, needs beside its recipe."""
+
+    timeout: float = 1800.0  # seconds that one process waits for another before the run fails
+    restarts: int = 0  # times that train.all starts all processes of a stage again after a failure
+    shard_in_node: bool = False  # shard=true: among the processes of each node alone (2-D mesh)
+    keep_snapshots: int = 0  # newest generator-NNNNNN that stay (`average` keeps its own); 0: all
+    peak_flops: float | None = None  # FLOP/s of one GPU, for the log's MFU; None: by its name
+    wandb: bool = False  # also log to Weights & Biases, if it is installed
+
+    def __post_init__(self) -> None:
+        if self.shard_in_node and not getattr(self, "shard", False):
+            raise DD2Error("shard_in_node=true needs shard=true.")
