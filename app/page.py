@@ -1,6 +1,7 @@
 """The frame of the page: heading, model picker, tabs, and the endpoints for programs."""
 
 import html
+import inspect
 from typing import Any
 
 import gradio as gr
@@ -14,13 +15,18 @@ from app.serve.queue import waiting
 from app.tabs.browser import offered
 from app.tabs.compare import FIRST_COUNT, SETTINGS, CompareTab
 from app.tabs.explore import ExploreTab
+from app.tabs.gallery import GalleryTab
 from app.tabs.inside import InsideTab
+from app.tabs.picture import PictureTab
 from app.tabs.refine import RefineTab, shows_most
 from app.tabs.results import ResultsTab
 from app.tabs.tab import ONE_AT_A_TIME, QUIET, Shared, Tab, said_by
 from dd2core import DD2Error
 
-TABS = (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab)
+# No menu for tabs that do not fit: arrow keys do not reach into it. An older Gradio has one.
+IN_A_ROW = {"overflow_behavior": "wrap"} if "overflow_behavior" in inspect.signature(
+    gr.Tabs.__init__).parameters else {}
+TABS = (CompareTab, ExploreTab, GalleryTab, PictureTab, RefineTab, InsideTab, ResultsTab)
 
 PROGRAM = """\
 from gradio_client import Client
@@ -56,7 +62,7 @@ def _frame(models: Models) -> tuple[list[Tab], Shared, gr.HTML, gr.Tabs]:
         shared = Shared(models)
     shared.refusal = gr.HTML("", elem_id="no-model", elem_classes="dd2-flush dd2-no", padding=False)
     tabs = [kind(models) for kind in (*TABS, *offered())]
-    with gr.Tabs(selected=FRONT, elem_id="tabs") as strip:
+    with gr.Tabs(selected=FRONT, elem_id="tabs", **IN_A_ROW) as strip:
         for tab in tabs:
             with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as door:
                 tab.build(shared)

@@ -32,7 +32,7 @@ THEME = gr.themes.Default(
 )
 
 FOLDER = Path(__file__).parent
-CSS = (FOLDER / "page.css").read_text(encoding="utf-8")
+CSS = "".join((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "own/own.css"))
 # The frame around the page, which page.css cannot reach (Gradio puts its own frame before every
 # selector there), and room for what comes late: without it the page would jump.
 EARLY = """<style>
@@ -53,4 +53,4 @@ EARLY = """<style>
 }
 </style>"""
 HEAD = EARLY + "".join(f"<script>{(FOLDER / name).read_text(encoding='utf-8')}</script>"
-               for name in ("page.js", "replay.js"))
+               for name in ("page.js", "replay.js", "own/sketch.js", "own/card.js"))

@@ -25,8 +25,8 @@ EVENT = re.compile(r"[0-9a-f]{32}")
 FILE_KEYS = frozenset({"path", "url", "meta", "_type", "orig_name", "is_stream"})
 PAGES = frozenset({"/", "/config", "/config/"})  # a query would name a stored session
 PLAIN = PAGES | {
-    "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", "/pwa_icon", "/login_check",
-    "/login_check/", *(f"{API}/{name}" for name in (
+    "/theme.css", "/favicon.ico", "/share.png", "/robots.txt", "/manifest.json", "/pwa_icon",
+    "/login_check", "/login_check/", *(f"{API}/{name}" for name in (
         "theme.css", "user", "user/", "login_check", "login_check/", "app_id", "app_id/", "info",
         "info/", "openapi.json", "startup-events",
     )),

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from app.own import tasks
 from app.requests import Request
 from app.serve import clocks
 from app.serve.clocks import Clock, Reading
@@ -107,6 +108,9 @@ class Samplers:
         self.refine = on_gpu(self._refine, lambda request, start: request.count)
         self.examine = on_gpu(partial(examine, pipe), lambda label, seed, place, time: 1)
         self.morph = on_gpu(self._morph, lambda labels, seed_a, seed_b, places: len(labels))
+        self.rebuild = on_gpu(partial(tasks.rebuild, pipe), lambda picture, mask: 1)
+        self.fill = on_gpu(partial(tasks.fill, pipe), lambda picture, mask, label, seed: 3)
+        self.gallery = on_gpu(partial(tasks.gallery, pipe), lambda labels, seed: len(labels))
 
     def warm_up(self, count: int) -> None:
         """Paint once with both, so that the first visitor does not wait for caches."""

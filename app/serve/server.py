@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from starlette.middleware import Middleware
 
+from app.own.share import FAVICON, Share
 from app.serve import connections, queue
 from app.serve.compress import Compress
 from app.serve.environment import bypass_loopback, named_port, no_proxy
@@ -36,7 +37,8 @@ def launch(page: gr.Blocks, **options: Any) -> tuple:
     page.door = Door()
     app_kwargs = dict(options.pop("app_kwargs", None) or {})
     own = [*static_page.middleware(), Middleware(Guard, page=page, door=page.door),
-           Middleware(Compress), Middleware(First, page=page)]
+           Middleware(Compress), Middleware(First, page=page),
+           Middleware(Share)]
     app_kwargs["middleware"] = [*own, *app_kwargs.get("middleware", ())]
     returns = options.pop("prevent_thread_lock", False)
     queue.install(page, QUEUE_SIZE)
@@ -49,6 +51,7 @@ def launch(page: gr.Blocks, **options: Any) -> tuple:
             css=CSS,
             head=HEAD,
             footer_links=["api", "settings"],
+            favicon_path=options.pop("favicon_path", FAVICON),
             share=options.pop("share", None),  # None: what GRADIO_SHARE says; a notebook's link
             ssr_mode=False,  # the page is small; server-side rendering would need node
             state_session_capacity=MOST_STATES,

@@ -12,6 +12,7 @@ from app.api import about, both
 from app.html import present
 from app.html.files import archive, keep_bytes
 from app.html.first import first_html
+from app.own.card import card_button
 from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
 from app.serve.runs import Run, machine, speedup
 from app.serve.tickets import Tickets
@@ -317,7 +318,7 @@ def first_seed(pipe: Any) -> int:
 
 
 def _numbers(one: Run | None, teacher: Run | None) -> str:
-    return present.bars(one, teacher) + present.costs_of_both(one, teacher)
+    return present.bars(one, teacher) + present.costs_of_both(one, teacher) + card_button(teacher)
 
 
 def _session(visitor: gr.Request | None) -> str:

@@ -8,10 +8,17 @@ from app.address import View, address
 from app.api import plain_errors
 from app.html import measured
 from app.html.charts import side_by_side
+from app.html.moving import moving
 from app.html.score_view import charts_of, says, training_charts, whole_picture
 from app.requests import MAX_SEED, number, read_class, read_seed, whole
 from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
 
+OPENING = """
+## Inside the method
+
+How does a model learn to paint in one step what its teacher paints in {steps}? Not by copying
+pictures: it is told, token by token, where the teacher would rather go.
+"""
 EXPLAIN = """
 Choose a token of an image that the one-step model painted. The teacher has looked at the tokens
 before it and gives **p**, a probability for each code that could stand here. Noise the token that
@@ -33,7 +40,11 @@ class InsideTab(Tab):
         """See `Tab.build`."""
         pipe = self.models.default.pipe
         tokens = pipe.teacher.num_tokens
-        gr.Markdown("## Inside the method" + EXPLAIN, elem_classes="dd2-intro")
+        self.opening = gr.Markdown(_opening(pipe), elem_classes="dd2-intro")
+        gr.HTML(moving(), elem_id="moving", elem_classes="dd2-flush")
+        with gr.Accordion("The same in formulas", open=False):
+            gr.Markdown(EXPLAIN, elem_classes="dd2-intro")
+        gr.Markdown("### One token of one picture", elem_classes="dd2-intro")
         with gr.Row(elem_classes="dd2-controls"):
             self.name = gr.Dropdown(pipe.class_names, value=pipe.class_names[0], label="Class")
             self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
@@ -49,9 +60,9 @@ class InsideTab(Tab):
         flush = {"elem_classes": "dd2-flush"}
         self.says_no()
         self.shown = gr.HTML(_blank(), elem_id="inside", **flush)
-        gr.Markdown("### How the training went", elem_classes="dd2-intro")
-        self.training = gr.HTML(_training(pipe), elem_id="training", **flush)
-        self.fitted = [self.name, self.seed, self.token, self.time, self.training,
+        with gr.Accordion("How the training went", open=False):
+            self.training = gr.HTML(_training(pipe), elem_id="training", **flush)
+        self.fitted = [self.opening, self.name, self.seed, self.token, self.time, self.training,
                        self.refusal]
         self.inputs = [shared.model, self.name, self.seed, self.token, self.time]
         self.outputs = [self.shown, self.address]
@@ -66,6 +77,7 @@ class InsideTab(Tab):
         names, tokens = pipe.class_names, pipe.teacher.num_tokens
         view = view.without() if view.given.get("class") in names else view.without("class")
         return [
+            _opening(pipe),
             gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
             view.whole("seed", 0, MAX_SEED, 0),
             gr.Slider(maximum=tokens, value=view.whole("token", 1, tokens, tokens // 2)),
@@ -99,8 +111,15 @@ class InsideTab(Tab):
         )
         picture = whole_picture(pipe, token, name)
         text = f'<p class="dd2-note" role="status">{says(token)}</p>'
-        charts = side_by_side(*charts_of(token), large=True)
+        first, second, against_time, *gap = charts_of(token)
+        charts = side_by_side(first, second, *gap, large=True) + (
+            "<details><summary>The same against t</summary>"
+            f"{side_by_side(against_time, large=True)}</details>")
         return f'<div class="dd2-token">{picture}{text}</div>{charts}', query
+
+
+def _opening(pipe: Any) -> str:
+    return OPENING.format(steps=pipe.teacher.num_steps)
 
 
 def _blank() -> str:

@@ -15,6 +15,7 @@ REFERENCE = "reference.npz"  # statistics of the held-out images' features
 JUDGE = "judge"  # a second extractor that nothing was chosen by: `weights(JUDGE)`
 JUDGE_SETTINGS = "judge.json"  # its sizes, and how it was trained
 JUDGE_REFERENCE = "judge-reference.npz"  # as REFERENCE, of its features
+NEIGHBOURS = "neighbours.safetensors"  # the training images to search in, if it was made
 RESULTS = "results"  # folder of what was measured
 LOGS = "logs"  # folder of what training said
 

@@ -1,0 +1,1 @@
+"""Is an image new? The nearest training images of it, in a classifier's features."""
