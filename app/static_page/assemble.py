@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from app.static_page.runtime import fetch
+from app.static_page.runtime import WEBGPU, fetch
 from dd2core import DD2Error
 from dd2core.graphs import ABOUT, DECODER, GENERATOR, STEP
 from dd2core.graphs.export import weights_of, write_graphs
@@ -98,11 +98,21 @@ def check(folder: Path) -> None:
 
 
 def download_bytes(folder: Path) -> int:
-    """Bytes that a visitor fetches for the first model, teacher included, uncompressed."""
-    files = read_json(folder / LIST)
+    """Bytes that a visitor fetches for the first model, teacher included, uncompressed; see
+    `webgpu_bytes` for what comes on top where there is WebGPU."""
+    files = {name: entry for name, entry in read_json(folder / LIST).items() if not _later(name)}
     first = next(name for name in files if name.startswith("models/")).rsplit("/", 1)[0]
     return sum(entry["bytes"] for name, entry in files.items()
                if not name.startswith("models/") or name.startswith(f"{first}/"))
+
+
+def _later(name: str) -> bool:
+    return name in [f"ort/{file}" for file in WEBGPU]
+
+
+def webgpu_bytes(folder: Path) -> int:
+    """Bytes of the engine that a browser with WebGPU fetches on top."""
+    return sum(entry["bytes"] for name, entry in read_json(folder / LIST).items() if _later(name))
 
 
 def shipped() -> list[str]:

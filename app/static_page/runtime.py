@@ -15,7 +15,10 @@ from dd2core.store.files import write_atomic
 
 VERSION = "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WASM = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+WEBGPU = ("ort.webgpu.min.mjs", "ort-wasm-simd-threaded.asyncify.mjs",
+          "ort-wasm-simd-threaded.asyncify.wasm")  # fetched by browsers with an adapter alone
+FILES = WASM + WEBGPU
 NOTICES = ("LICENSE", "ThirdPartyNotices.txt")  # npm's package has neither; the Python one has
 PATIENCE = 300  # seconds for npm
 
@@ -27,7 +30,8 @@ def fetch(out: Path) -> Path:
         DD2Error: no npm, no network, or the package is not the pinned one.
     """
     mark = out / "VERSION"
-    if mark.is_file() and mark.read_text(encoding="utf-8") == f"{VERSION} {SHA512}":
+    here = mark.is_file() and mark.read_text(encoding="utf-8") == f"{VERSION} {SHA512}"
+    if here and all((out / name).is_file() for name in FILES + NOTICES):
         return out
     with tempfile.TemporaryDirectory() as folder:
         unpack(_packed(Path(folder)), out)

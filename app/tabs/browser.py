@@ -6,13 +6,14 @@ import gradio as gr
 
 from app.address import View
 from app.static_page import serve
-from app.static_page.assemble import download_bytes
+from app.static_page.assemble import download_bytes, webgpu_bytes
 from app.tabs.tab import Shared, Tab
 
 OFFER = """
 <div class="dd2-intro"><h2>In your browser</h2>
 <p>One step and its teacher on your own device: no server, no queue, and it works offline after the
-first load. Your browser fetches <b>{size:.0f} MB</b> for it, once, when you press the button.</p>
+first load. Your browser fetches <b>{size:.0f} MB</b> for it, once, when you press the button, and
+{more:.0f} MB more where it has WebGPU.</p>
 <p><button class="dd2-replay" type="button" id="own-browser" onclick="{load}">Load it here</button>
 <a href="{below}/" target="_blank" rel="noopener">or on a page of its own</a></p></div>
 """
@@ -34,8 +35,8 @@ class BrowserTab(Tab):
         assert found is not None, "the tab is offered where the folder is there"
         below = serve.BELOW.removeprefix("/")
         gr.HTML(
-            OFFER.format(size=download_bytes(found) / 1e6, below=below,
-                         load=LOAD.format(below=below)),
+            OFFER.format(size=download_bytes(found) / 1e6, more=webgpu_bytes(found) / 1e6,
+                         below=below, load=LOAD.format(below=below)),
             elem_id="browser-offer", elem_classes="dd2-flush",
         )
 

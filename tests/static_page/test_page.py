@@ -16,7 +16,7 @@ from app.static_page import assemble, runtime, space
 from app.static_page import serve as serving
 from dd2core import DD2Error
 from dd2core.pipeline import Pipeline
-from dd2core.store.files import read_json
+from dd2core.store.files import read_json, write_json
 from dd2core.store.folder import save_folder
 from tests.conftest import unavailable
 from tests.support import tiny, tiny_var
@@ -208,6 +208,99 @@ def test_a_broken_file_is_one_sentence(browser, folder, tmp_path, fault, sentenc
     server.shutdown()
 
 
+ADAPTER = """Object.defineProperty(navigator, "gpu",
+  {value: {requestAdapter: async () => ({})}, configurable: true})"""
+STAND_IN = """import * as own from "./ort.wasm.min.mjs";
+export const { Tensor } = own, env = { wasm: {} };
+export const InferenceSession = { async create(data, { executionProviders: [provider] }) {
+  if (provider !== "webgpu") throw new Error("asked for another provider");
+  const session = await own.InferenceSession.create(data, { executionProviders: ["wasm"] });
+  return { async run(feed) {
+    const out = await session.run(feed);
+    WRONG
+    return out;
+  } };
+} };
+"""
+WRONG = {"": "", "one step": "if (out.tokens) out.tokens.data[0] ^= 1n;",
+         "pixels": "if (out.images) out.images.data[0] ^= 128;",
+         "teacher": "if (out.logits) out.logits.data.reverse();"}
+
+
+@pytest.fixture
+def gpu_host(folder, tmp_path):
+    """Serves a copy whose engine of WebGPU is WASM's with a fault, or npm's own (None)."""
+    servers = []
+
+    def start(wrong):
+        copy = tmp_path / "gpu"
+        shutil.copytree(folder, copy)
+        if wrong is not None:
+            (copy / "ort/ort.webgpu.min.mjs").write_text(STAND_IN.replace("WRONG", WRONG[wrong]))
+        write_json(copy / "files.json", assemble.listing(copy, list(MODELS)))
+        servers.append(serve(copy))
+        return f"http://127.0.0.1:{servers[0].server_port}/gpu/"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+def visit_with_adapter(browser, url, query=""):
+    tab = browser.new_context().new_page()
+    tab.set_default_timeout(120_000)
+    tab.add_init_script(ADAPTER)
+    fetched, errors = [], []
+    tab.on("request", lambda r: fetched.append(r.url))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(f"{url}?{query}")
+    tab.wait_for_selector("html[data-engine]")
+    return tab, fetched, errors
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("wrong, word", [
+    ("", None), (None, "WebGPU failed"), ("one step", "other tokens"), ("pixels", "other tokens"),
+    ("teacher", "other tokens"),
+])
+def test_webgpu_runs_both_samplers_only_where_it_agrees_with_wasm(
+        browser, gpu_host, models, wrong, word):
+    tab, _, errors = visit_with_adapter(browser, gpu_host(wrong))
+    if wrong in ("", "teacher"):
+        assert "WebGPU · float32" in tab.inner_text("#machine")
+    tab.click("#race")
+    tab.wait_for_selector("html[data-state=raced]")
+    line = tab.inner_text("#machine")
+    assert ("Web, WebGPU" in line) == (word is None) == ("1 thread" not in line)
+    assert word is None or word in line
+    wanted = Pipeline(models["tiny"]).sample_teacher([0], 0).tokens[0].tolist()
+    assert tab.get_attribute("html", "data-teacher") == " ".join(map(str, wanted))
+    assert not errors
+    tab.context.close()
+
+
+@pytest.mark.browser
+def test_the_larger_engine_is_fetched_only_where_there_is_an_adapter(visit, browser, gpu_host):
+    tab = visit()
+    tab.wait_for_selector("html[data-kept=yes]")
+    assert tab.get_attribute("html", "data-engine") == "wasm"
+    kept = tab.evaluate("""async () => {
+      const all = [];
+      for (const key of await caches.keys()) {
+        all.push(...(await (await caches.open(key)).keys()).map(r => r.url));
+      }
+      return all;
+    }""")
+    assert any("threaded.wasm" in url for url in kept)
+    assert not [url for url in kept if "webgpu" in url or "asyncify" in url]
+    assert tab.inner_text("#machine").endswith("WASM · 1 thread · float32 · batch of 1")
+    url = gpu_host("")
+    for query, wanted in (("engine=wasm", False), ("", True)):
+        tab, fetched, _ = visit_with_adapter(browser, url, query)
+        assert any("asyncify.wasm" in each for each in fetched) == wanted
+        tab.context.close()
+
+
 def test_the_space_has_its_front_matter_notices_and_nothing_absolute(folder):
     readme = (folder / "README.md").read_text()
     assert readme.startswith("---\n") and "\nsdk: static\n" in readme.split("---")[1]
@@ -279,3 +372,4 @@ def test_the_tab_is_offered_with_its_size_where_the_page_was_built(folder, monke
     assert client.get("/browser/../README.md").status_code == 404
     assert client.get("/elsewhere").status_code == 404
     assert 14e6 < assemble.download_bytes(folder) < 16e6  # the engine, and next to nothing
+    assert 20e6 < assemble.webgpu_bytes(folder) < 30e6

@@ -4,7 +4,9 @@ import { call } from "./calls.js";
 import { draw, duration, median, middle } from "./show.js";
 
 const $ = (id) => document.getElementById(id);
+const GPU = /^ort\/.*(webgpu|asyncify)/; /* the engine of WebGPU, as in sw.js */
 let about = null, files = {}, names = [], loaded = 0, live = null, pending = false;
+let moving = Promise.resolve(), provider = "wasm"; /* moving: to WebGPU, where there is one */
 
 function verdict(head, note, wrong = false) {
   const box = $("verdict");
@@ -43,20 +45,48 @@ async function load() {
   const { name } = chosen();
   for (const id of ["race", "new", "place"]) $(id).disabled = true;
   const folder = `models/${name}/`;
-  const total = size(`${folder}generator`, `${folder}decoder`, about ? "-" : "ort/ort-wasm");
+  const engine = about ? "-" : "ort/ort-wasm-simd-threaded.wasm";
+  const total = size(`${folder}generator`, `${folder}decoder`, engine);
   about = await call("load", { name }, progress(total));
   $("steps").textContent = about.spans.length;
   const options = about.class_names.map((text, i) => new Option(text, i));
   const before = $("class").selectedOptions[0]?.textContent;
   $("class").replaceChildren(...options);
   options.forEach((option) => { option.selected = option.textContent === before; });
-  $("machine").textContent = [name, "ONNX Runtime Web, WASM", "1 thread", "float32",
-    "batch of 1"].join(" · ");
+  machine({ provider: "wasm" });
   blank();
   await explore();
   verdict("Press Race", "and both paint the same class, timed");
   for (const id of ["race", "new", "place"]) $(id).disabled = false;
   document.documentElement.dataset.state = "ready";
+  moving = move(name);
+}
+
+/* The line of the engine; `word` says what is unusual. */
+function machine(found) {
+  provider = found.provider;
+  const engine = provider === "webgpu" ? ["ONNX Runtime Web, WebGPU"]
+    : ["ONNX Runtime Web, WASM", "1 thread"];
+  $("machine").textContent = [$("which").value, ...engine, "float32", "batch of 1",
+    ...(found.word ? [found.word] : [])].join(" · ");
+}
+
+/* To WebGPU, where the browser has an adapter and nothing speaks against another download. */
+async function move(name) {
+  const unwanted = new URLSearchParams(location.search).get("engine") === "wasm"
+    || navigator.connection?.saveData;
+  const adapter = unwanted ? null : await navigator.gpu?.requestAdapter().catch(() => null);
+  let found = { provider: "wasm" };
+  if (adapter) {
+    const bytes = Object.entries(files).filter(([file]) => GPU.test(file))
+      .reduce((sum, [, file]) => sum + file.bytes, 0);
+    machine({ provider: "wasm", word: `WebGPU is being loaded, ${(bytes / 1e6).toFixed(0)} MB` });
+    const { word } = await call("fetch_gpu");
+    found = word ? { provider: "wasm", word } : await call("move", { name });
+  }
+  if (name !== $("which").value) return; /* another model has been chosen meanwhile */
+  machine(found);
+  document.documentElement.dataset.engine = found.provider;
 }
 
 function blank() {
@@ -129,8 +159,10 @@ async function race() {
   $("race").disabled = true;
   document.documentElement.dataset.state = "racing";
   const options = { ...chosen(), seed: number("seed") };
-  await call("teacher", { name: options.name },
+  await moving; /* both samplers run on one engine */
+  const found = await call("teacher", { name: options.name },
     progress(size(`models/${options.name}/teacher_step`)));
+  if (found.provider) machine(found);
   verdict("The teacher paints", "one step has long been done");
   await explore();
   const painted = await call("paint", options, ({ pixels, step }) => {
@@ -161,7 +193,7 @@ async function open() {
   await load();
 }
 
-$("which").addEventListener("change", safely(async () => { await load(); await keep(); }));
+$("which").addEventListener("change", safely(async () => { await load(); await moving; await keep(); }));
 $("race").addEventListener("click", safely(race));
 $("place").addEventListener("input", safely(slide));
 for (const id of ["class", "seed", "to"]) {
@@ -174,7 +206,7 @@ $("new").addEventListener("click", safely(async () => {
   await explore();
 }));
 window.dd2 = { call }; /* for tests and for the curious */
-open().then(keep).catch(fail);
+open().then(() => moving).then(keep).catch(fail);
 
 /* Offline from now on: the service worker keeps the page, and the files of this model. */
 async function keep() {
@@ -183,7 +215,8 @@ async function keep() {
     await navigator.serviceWorker.register("sw.js");
     const { active } = await navigator.serviceWorker.ready, channel = new MessageChannel();
     channel.port1.onmessage = () => { document.documentElement.dataset.kept = "yes"; };
-    const own = Object.keys(files).filter((name) => name.startsWith(`models/${$("which").value}/`));
+    const own = Object.keys(files).filter((name) => name.startsWith(`models/${$("which").value}/`)
+      || (provider === "webgpu" && GPU.test(name)));
     active.postMessage({ keep: own }, [channel.port2]);
   } catch { /* a browser that keeps nothing: the page works while there is a network */ }
 }

@@ -2,6 +2,7 @@
    The list itself comes from the network where there is one, so that a new version is seen. */
 
 const PREFIX = "dd2-";
+const LATER = /^models\/|^ort\/.*(webgpu|asyncify)/; /* kept where the page uses them */
 
 async function known() {
   try {
@@ -23,7 +24,7 @@ async function known() {
 self.addEventListener("install", (event) => event.waitUntil((async () => {
   const cache = await caches.open(await known());
   const files = await (await cache.match("files.json")).json();
-  await cache.addAll(["./", ...Object.keys(files).filter((name) => !name.startsWith("models/"))]);
+  await cache.addAll(["./", ...Object.keys(files).filter((name) => !LATER.test(name))]);
   await self.skipWaiting();
 })()));
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));

@@ -1,53 +1,74 @@
-/* The worker that owns engine and models, so that the page never stalls. One job at a time. */
+/* The worker that owns engines and models, so that the page never stalls. One job at a time. */
 
+import { agree, agreeTeachers, open, session, short, WASM, WEBGPU } from "./engine.js";
 import { checked, listing, Trouble } from "./files.js";
 import { slerp } from "./noise.js";
 import { Model } from "./model.js";
 
-const base = new URL("./", self.location.href), models = new Map();
-const ENGINE = "ort/ort-wasm-simd-threaded";
+const base = new URL("./", self.location.href);
+const models = new Map(), spare = new Map(); /* by name; spare: WASM's, of those on WebGPU */
+const refused = new Map(); /* models that WebGPU does not run: why */
 const LEAST = 5, MOST = 15, PATIENCE = 4000; /* readings of each clock; ms for all of them */
-let files, ort, queue = Promise.resolve();
+const BESIDE = ["fetch_gpu"]; /* jobs that compute nothing: others need not wait for them */
+const NOT_ALIKE = "WebGPU gave other tokens than WASM and is not used";
+let files, wasm, gpu, queue = Promise.resolve();
 
 const say = (id, value, last = true) => self.postMessage({ id, value, last });
+const path = (name, file) => `models/${name}/${file}`;
 
-async function start({ progress }) {
-  files = await listing(base);
-  await checked(base, files, "ort/ort.wasm.min.mjs", progress);
-  await checked(base, files, `${ENGINE}.mjs`, progress);
-  const binary = await checked(base, files, `${ENGINE}.wasm`, progress);
-  ort = await import(new URL("ort/ort.wasm.min.mjs", base));
-  ort.env.wasm.wasmPaths = { mjs: new URL(`${ENGINE}.mjs`, base).href };
-  ort.env.wasm.wasmBinary = binary;
-  ort.env.wasm.numThreads = 1; /* needs no special headers; two were slower */
-  ort.env.logLevel = "error";
+/* A model's sessions of one step and decoder on an engine. */
+async function made(engine, name, about, progress) {
+  const graph = (file) => session(engine, base, files, path(name, file), progress);
+  const generator = await graph("generator.onnx"), decoder = await graph("decoder.onnx");
+  return new Model(engine.ort, about, { generator, decoder });
 }
 
-async function session(name, progress) {
-  const data = await checked(base, files, name, progress);
-  try {
-    return await ort.InferenceSession.create(data, { executionProviders: ["wasm"] });
-  } catch (error) {
-    throw new Trouble(`${name} cannot be opened by the engine: ${short(error)}.`);
-  }
+/* Back to WASM for a model; what is shown of the reason. */
+function back(name, word) {
+  if (spare.has(name)) models.set(name, spare.get(name));
+  spare.delete(name);
+  refused.set(name, word);
+  return { provider: "wasm", word };
 }
 
-const short = (error) => String(error?.message ?? error).split("\n")[0].slice(0, 160);
+const failed = (error) => `WebGPU failed (${short(error)}) and is not used`;
 
 const jobs = {
   /* Load the engine and a model without its teacher; the teacher comes with the first race. */
   async load({ name }, id) {
     const progress = (bytes) => say(id, { bytes }, false);
-    if (!ort) await start({ progress });
+    files ??= await listing(base);
+    wasm ??= await open(WASM, base, files, progress);
     if (!models.has(name)) {
-      const path = (file) => `models/${name}/${file}`;
-      const text = await checked(base, files, path("web.json"), progress);
+      const text = await checked(base, files, path(name, "web.json"), progress);
       const about = JSON.parse(new TextDecoder().decode(text));
-      const generator = await session(path("generator.onnx"), progress);
-      const decoder = await session(path("decoder.onnx"), progress);
-      models.set(name, new Model(ort, about, { generator, decoder }));
+      models.set(name, await made(wasm, name, about, progress));
     }
     return models.get(name).about;
+  },
+  /* The engine of WebGPU, for a browser with an adapter: none where it cannot be had. */
+  async fetch_gpu() {
+    try {
+      gpu ??= await open(WEBGPU, base, files);
+    } catch (error) {
+      return { word: failed(error) };
+    }
+    return {};
+  },
+  /* A model that is loaded moves to WebGPU, if it paints the same there. */
+  async move({ name }) {
+    if (spare.has(name)) return { provider: "webgpu" };
+    if (refused.has(name)) return { provider: "wasm", word: refused.get(name) };
+    const own = models.get(name);
+    try {
+      const moved = await made(gpu, name, own.about);
+      if (!await agree(own, moved)) return back(name, NOT_ALIKE);
+      spare.set(name, own);
+      models.set(name, moved);
+    } catch (error) {
+      return back(name, failed(error));
+    }
+    return { provider: "webgpu" };
   },
   /* Pixels of a latent between two seeds; `latent` in place of both. */
   async one({ name, label, seed, to, place, latent }) {
@@ -59,10 +80,18 @@ const jobs = {
     const pixels = await model.pixels(tokens);
     return { tokens, pixels, ms: performance.now() - since };
   },
+  /* The teacher's session; the reply has provider and word where WebGPU is left for it. */
   async teacher({ name }, id) {
-    const model = models.get(name);
-    model.sessions.step ??= await session(`models/${name}/teacher_step.onnx`,
-      (bytes) => say(id, { bytes }, false));
+    const progress = (bytes) => say(id, { bytes }, false), file = path(name, "teacher_step.onnx");
+    const own = spare.get(name) ?? models.get(name), model = models.get(name);
+    own.sessions.step ??= await session(wasm, base, files, file, progress);
+    if (own === model || model.sessions.step) return {};
+    try {
+      model.sessions.step = await session(gpu, base, files, file);
+      return await agreeTeachers(own, model) ? {} : back(name, NOT_ALIKE);
+    } catch (error) {
+      return back(name, failed(error));
+    }
   },
   /* The teacher as it paints, drawn after each step; its clock is read in `race`. */
   async paint({ name, label, seed, settings }, id) {
@@ -96,7 +125,7 @@ const jobs = {
 };
 
 self.onmessage = ({ data: { id, job, options } }) => {
-  queue = queue.then(async () => {
+  const run = async () => {
     try {
       say(id, await jobs[job](options, id));
     } catch (error) {
@@ -104,5 +133,6 @@ self.onmessage = ({ data: { id, job, options } }) => {
         : `The browser cannot run this model: ${short(error)}.`;
       self.postMessage({ id, error: sentence, last: true });
     }
-  });
+  };
+  if (BESIDE.includes(job)) run(); else queue = queue.then(run);
 };
