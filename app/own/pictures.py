@@ -61,10 +61,12 @@ def _open(what: str, text: Any) -> Image.Image:
     try:
         data = base64.b64decode(text[head.end():], validate=True)
         with Image.open(io.BytesIO(data), formats=KINDS) as image:
-            if max(image.size) > MOST_SIDE:  # known before any pixel is unpacked
-                raise refuse(f"{what} is too large: at most {MOST_SIDE} pixels a side.")
-            return image.convert("RGBA")
+            large = max(image.size) > MOST_SIDE  # known before any pixel is unpacked
+            pixels = None if large else image.convert("RGBA")
     except (binascii.Error, OSError, ValueError, SyntaxError, EOFError, IndexError,
             Image.DecompressionBombError):
         raise refuse(f"{what} is no picture: draw one, or choose a PNG, JPEG or WebP "
                      "file.") from None
+    if pixels is None:
+        raise refuse(f"{what} is too large: at most {MOST_SIDE} pixels a side.")
+    return pixels

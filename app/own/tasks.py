@@ -10,6 +10,7 @@ from torch import Tensor
 
 from app.serve.turns import turn
 from dd2core.inpaint import erased_tokens, inpaint
+from dd2core.noise import stream_seed
 from dd2core.teacher import span_index
 from dd2core.tools.images import to_float
 
@@ -69,10 +70,15 @@ def fill(pipe: Any, picture: Tensor, mask: Tensor, label: int, seed: int) -> lis
     ways = []
     for start in _starts(pipe.teacher, erased):
         with turn():
-            made = inpaint(pipe, tokens, erased, [label], seed, start)
+            made = inpaint(pipe, tokens, erased, [label], own_seed(seed), start)
         ways.append(Way(made.images[0], made.passes, int(made.by_one_step.sum()),
                         int(made.by_teacher.sum())))
     return ways
+
+
+def own_seed(seed: int) -> int:
+    """The seed that fills: another one than of the model's picture, which one step would repeat."""
+    return stream_seed(seed, "fill")
 
 
 def _starts(teacher: Any, erased: Tensor) -> tuple[int, int, int]:

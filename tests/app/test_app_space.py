@@ -26,7 +26,7 @@ def test_it_holds_all_that_the_page_needs_and_nothing_else(folder):
                      "LICENSE", "NOTICE.md", "CITATION.cff", ".gitattributes"}
     found = {path.name for path in folder.rglob("*")}
     assert "generator.safetensors" in found
-    assert not {"__pycache__", "train", "classifier.safetensors"} & found
+    assert not {"__pycache__", "train", "reference.npz"} & found
 
 
 def test_the_front_matter_fits_the_rules_of_a_space(folder):

@@ -21,9 +21,9 @@ from app.html import files as picture
 from app.html import measured, present
 from app.html.charts import Axes, Chart, Line, Mark, around, draw, ticks
 from app.html.files import animation, archive
+from app.page import TABS
 from app.serve.models import Models, shipped
 from app.serve.token_score import covered, examine
-from app.tabs.compare import CompareTab
 from app.tabs.explore import ExploreTab
 from app.tabs.inside import InsideTab
 from app.tabs.refine import RefineTab
@@ -85,7 +85,7 @@ def test_endpoints_take_a_model_as_their_last_argument(models):
 
 def test_every_tab_fits_every_model(models):
     with gr.Blocks():
-        for kind in (CompareTab, ExploreTab, RefineTab, InsideTab, ResultsTab):
+        for kind in TABS:
             tab = kind(models)
             shared = SimpleNamespace(
                 model=gr.HTML(models.names[0]), where=gr.Textbox(), search=gr.Textbox()
