@@ -25,17 +25,20 @@ from train.engine import loop
 from train.engine.paths import run_folder
 from train.evaluate import model_folder
 from train.measure.flops import count_flops
+from train.measure.public.beside import Sampler, agreement, public_sampler
 from train.measure.timing import Samplers, fastest_threads, row
 from train.measure.yardstick import yardstick
 from train.settings.cli import main
 from train.settings.schema import Benchmark, Config
 
 
-def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
+def samplers(
+    pipe: Pipeline, o: Benchmark, n: int, seed: int, theirs: Sampler | None = None
+) -> Samplers:
     """What is timed for n images, by name; all return tokens but `decode`.
 
     The teacher runs as the model is sampled; the yardstick, which has no filters, stands beside it
-    where the model has none either.
+    where the model has none either, and so does the public sampler `theirs`, if there is one.
     """
     teacher, engine = pipe.teacher, pipe.engine
     sampling = pipe.sampling.override(cfg=o.cfg)
@@ -63,6 +66,8 @@ def samplers(pipe: Pipeline, o: Benchmark, n: int, seed: int) -> Samplers:
     plain = yardstick(teacher) if comparable else None
     if plain is not None:
         timed["yardstick"] = lambda: plain.sample(labels, sampling.cfg, u)
+    if theirs is not None:
+        timed["public"] = lambda: theirs(labels, sampling)
     timed["one_step"] = one_step
     for start in o.starts:
         timed[f"refine_{start}"] = lambda start=start: refine(start)
@@ -102,9 +107,12 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         raise DD2Error(f"starts={o.starts} must lie in 0…{steps}, the teacher's steps.")
     if o.bf16 and pipe.engine.name != "torch":
         raise DD2Error("bf16 is torch's: leave benchmark.bf16 out, or set DD2_ENGINE=torch.")
+    if o.public and o.bf16:
+        raise DD2Error("The public samplers are timed in float32: leave benchmark.bf16 out.")
+    theirs = public_sampler(o.public, pipe.teacher) if o.public else None
     rows = []
     for n in tqdm([check_count(b) for b in o.batches], desc="benchmark", leave=False):
-        timed = samplers(pipe, o, n, seed)
+        timed = samplers(pipe, o, n, seed, theirs)
         rows.append(row(n, *fastest_threads(timed, o.repeats, pipe.device, o.thread_counts)))
     passes = {"teacher": steps, "one_step": 1}
     return {
@@ -115,6 +123,9 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         "dtype": "bfloat16 autocast" if o.bf16 else "float32",
         "teacher_settings": pipe.sampling.override(cfg=o.cfg).keywords(),
         "repeats": o.repeats,
+        "public_greedy_agreement": None if theirs is None else agreement(
+            theirs, pipe.teacher, pipe.sampling.override(cfg=o.cfg),
+            torch.arange(min(4, pipe.teacher.num_classes), device=pipe.device)),
         "passes": {**passes, **{f"refine_{s}": 1 + steps - s for s in o.starts}},
         "flops_per_image": count_flops(samplers(Pipeline(pipe.model), o, 1, seed)),
         "rows": rows,
@@ -139,8 +150,12 @@ def table(result: dict) -> str:
     flops = ", ".join(f"{k.replace('_', ' ')} {v / 1e6:.0f}"
                       for k, v in result["flops_per_image"].items())
     passes = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result["passes"].items())
+    same = result.get("public_greedy_agreement")
+    public = [] if same is None else [
+        f"public: the sampler of the checkout; taking the likeliest code, {100 * same:.2f}% of its "
+        "tokens are the teacher's"]
     return "\n".join([
-        *text, "", f"passes: {passes}", f"MFLOP per image: {flops}",
+        *text, "", *public, f"passes: {passes}", f"MFLOP per image: {flops}",
         f"{result['device']}, torch {result['torch']}, {result['dtype']}, engine "
         f"{result['engine']}, median of {result['repeats']} rounds in turns, settings "
         f"{result['teacher_settings']}",

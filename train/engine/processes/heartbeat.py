@@ -61,7 +61,7 @@ class Heartbeat(threading.Thread):
 
     def _end(self, who: int) -> None:
         sys.stderr.write(
-            f"error: Process {who} has given no sign of life for {self.most:g} s (process "
+            f"\nerror: Process {who} has given no sign of life for {self.most:g} s (process "
             f"{self.rank} says so): see whether its machine still runs; the same command goes on "
             "at the last saved step.\n")
         sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""The public teachers' own samplers, from a checkout that the user brings."""
