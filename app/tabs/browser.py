@@ -21,6 +21,8 @@ first load. Your browser fetches <b>{size:.0f} MB</b> for it, once, when you pre
 LOAD = ("const f = document.createElement('iframe'); f.src = '{below}/'; "
         "f.title = 'One step and its teacher in this browser'; "
         "f.style.cssText = 'width:100%;height:1500px;border:0'; "
+        "f.onload = () => {{ const b = f.contentDocument.body; new ResizeObserver(() => "
+        "{{ f.style.height = b.scrollHeight + 'px' }}).observe(b) }}; "
         "this.closest('.dd2-intro').replaceWith(f)")
 
 

@@ -48,6 +48,9 @@ class Speed:
         passes, flops_per_image: by sampler.
         rows: one per batch size.
         command: that made it.
+        engine: torch or onnx; files from before there were two do not say it: torch.
+        public_greedy_agreement: share of tokens alike, greedily, where the official repository's
+            sampler was timed beside ours.
     """
 
     preset: str
@@ -60,6 +63,8 @@ class Speed:
     flops_per_image: dict[str, float]
     rows: tuple[SpeedRow, ...]
     command: str
+    engine: str | None = None
+    public_greedy_agreement: float | None = None
 
     def __post_init__(self) -> None:
         for name, numbers, keys in (("passes", self.passes, {"teacher"}), (

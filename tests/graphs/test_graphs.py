@@ -151,6 +151,13 @@ def test_shipped_weights_lose_nothing_in_half_precision():
     assert np.array_equal(run(None, {})[0], weight + odd)
 
 
+def test_no_node_needs_more_buffers_than_a_kernel_of_webgpu_has(made):
+    _, folder, *_ = made
+    for name in (GENERATOR, DECODER, STEP):
+        for node in onnx.load(folder / name).graph.node:
+            assert len([i for i in node.input if i]) + len(node.output) <= 10, node.name
+
+
 def test_web_json_names_sizes_classes_sampling_and_digests(made):
     model, folder, *_ = made
     about = json.loads((folder / ABOUT).read_text())

@@ -205,6 +205,7 @@ $("new").addEventListener("click", safely(async () => {
   blank();
   await explore();
 }));
+document.querySelector(".dd2-head").hidden = window.top !== window; /* the other page has one */
 window.dd2 = { call }; /* for tests and for the curious */
 open().then(() => moving).then(keep).catch(fail);
 

@@ -17,6 +17,7 @@ from dd2core.families.llamagen.tokenizer import VQTokenizer
 from dd2core.families.llamagen.transformer import LlamaGenTransformer
 from dd2core.noise import gaussians, uniforms
 from dd2core.pipeline import Pipeline
+from dd2core.results.speed import read_speed
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import save_folder
 from tests.support import tiny
@@ -157,6 +158,7 @@ def test_command_writes_its_json(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "with decoding" in printed and "\nCPU, torch" in printed
     found = json.loads((tmp_path / "benchmark.json").read_text())
+    assert read_speed(tmp_path / "benchmark.json").engine == found["engine"] == "torch"
     assert [r["batch"] for r in found["rows"]] == [1, 3]
     assert found["passes"] == {"teacher": 16, "one_step": 1, "refine_12": 5}
     names = {"teacher", "yardstick", "one_step", "refine_12", "decode"}
