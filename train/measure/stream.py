@@ -88,18 +88,24 @@ def stream(pipe: Pipeline, cfg: Config, path: Path, size: int) -> Stream:
     if main:
         _reserve(path, (len(labels), size, size, 3), 2 if cfg.evaluate.save_npz else 1)
     try:
-        distributed.gather({})  # the others wait until the file is there
-        images, tokens, cost = open_memmap(path, "r+"), {}, {}
-        bar = tqdm(range(rank, len(parts), world), cfg.evaluate.sampler, mininterval=2.0,
+        shared = _seen_by_all(path)  # the others wait until the file is there
+        images = open_memmap(path, "r+") if main or shared else None
+        tokens, cost, batch = {}, {}, cfg.evaluate.batch
+        bar = tqdm(range(rank, len(parts) + rank, world), cfg.evaluate.sampler, mininterval=2.0,
                    disable=not main)
-        for i in bar:
-            x, tokens_i, cost_i = sampled(i, parts[i])
-            first = i * cfg.evaluate.batch
-            images[first : first + len(x)] = resized(x, size).permute(0, 2, 3, 1).numpy()
-            add_cost(cost, cost_i)
-            if first < FEW:
-                tokens[i] = tokens_i
-        images.flush()
+        for i in bar:  # all take the same number of rounds; in the last some have nothing to do
+            made = {}
+            if i < len(parts):
+                x, tokens_i, cost_i = sampled(i, parts[i])
+                made[i] = resized(x, size).permute(0, 2, 3, 1).numpy()
+                add_cost(cost, cost_i)
+                if i * batch < FEW:
+                    tokens[i] = tokens_i
+            for k, x in (made if shared else distributed.gather(made)).items():
+                if images is not None:
+                    images[k * batch : k * batch + len(x)] = x
+        if images is not None:
+            images.flush()
         tokens, costs = distributed.gather(tokens), distributed.gather({rank: cost})
     except BaseException:
         if main:
@@ -110,6 +116,18 @@ def stream(pipe: Pipeline, cfg: Config, path: Path, size: int) -> Stream:
         add_cost(total, each)
     few = torch.cat([tokens[i] for i in sorted(tokens)])[:FEW]
     return Stream(path, few, labels, total)
+
+
+def _seen_by_all(path: Path) -> bool:
+    """Whether all processes see the file that the first one has just made, as those of one machine
+    do, or those of several with a common file system; a collective."""
+    distributed.gather({})
+    try:
+        found = path.stat()
+        own = (found.st_ino, found.st_size, found.st_mtime_ns)
+    except OSError:
+        own = None
+    return len(set(distributed.gather({distributed.rank(): own}).values())) == 1
 
 
 def resized(images: Tensor, size: int) -> Tensor:

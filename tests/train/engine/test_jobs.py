@@ -121,6 +121,18 @@ def test_the_teacher_is_scored_under_the_settings_sampling(job, monkeypatch, wor
     assert seen == [sampling] and 0 < numbers["nll"] < 100  # finite whatever top-k excludes
 
 
+def test_the_entropy_that_is_logged_is_of_the_whole_batch(job):
+    found = []
+    for passes in (1, 2, 3):
+        torch.manual_seed(0)
+        found.append(job(f"csd.accumulate={passes}").step(0)["entropy"])
+    assert found[0] == found[1] == found[2] > 0
+    j = job()
+    torch.manual_seed(0)
+    j.trainer.total = lambda counts: counts + torch.eye(len(counts), dtype=torch.int64)[0] * 10**6
+    assert j.step(0)["entropy"] < 0.01  # another process met one code alone
+
+
 def test_the_nll_that_is_logged_is_without_the_filters():
     teacher, labels = tiny.teacher(), torch.tensor([0, 1])
     tokens = torch.randint(32, (2, 16))

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.distributed.tensor import DTensor
@@ -13,10 +14,11 @@ from torch.distributed.tensor import DTensor
 from dd2core.errors import DD2Error
 from dd2core.store.state import load_state
 from tests.support.forked import forked, started
-from tests.support.train_helpers import GREY, cli, copy_stages, grey, log_steps
+from tests.support.train_helpers import GREY, cli, config, copy_stages, grey, log_steps
 from tests.train.engine.test_sharding import assert_same_state
 from train.engine import distributed, loop
 from train.engine.processes import guard, heartbeat, parts
+from train.measure import stream
 
 CPU = torch.device("cpu")
 WORDS = ("csd.form=sid", "csd.start=gts", "csd.pair_share=0", "csd.save_every=2")
@@ -227,3 +229,28 @@ def test_parts_and_whole_say_the_same(whole):
     for name, found in optimizers.items():
         assert found["param_groups"] == state["optimizers"][name]["param_groups"]
         assert found["state"].keys() == state["optimizers"][name]["state"].keys()
+
+
+# Evaluation -----------------------------------------------------------------------------------
+
+def sampling(rank: int, out: Path, shared: bool) -> None:
+    """Batches of 2 of 7 images, each of its own brightness; without a common folder if so."""
+    distributed.start(CPU)
+    path = out / ("all" if shared else f"node-{rank}") / "images.npy"
+
+    def sampled(i, labels):
+        x = (10 * labels + i)[:, None, None, None].expand(-1, 3, 2, 2).to(torch.uint8)
+        return x, torch.full((len(labels), 1), i), {"passes": 1}
+
+    stream._plan = lambda pipe, cfg: (torch.arange(7), sampled)
+    found = stream.stream(None, config("evaluate.batch=2"), path, 2)
+    assert found.tokens.flatten().tolist() == [0, 0, 1, 1, 2, 2, 3]
+    assert path.exists() == (shared or rank == 0)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_samples_of_all_processes_come_into_one_file(tmp_path, shared):
+    for code, said in forked(tmp_path, sampling, tmp_path, shared):
+        assert code == 0, said
+    images = np.load(tmp_path / ("all" if shared else "node-0") / "images.npy")
+    assert images[:, 0, 0, 0].tolist() == [0, 10, 21, 31, 42, 52, 63]
