@@ -64,12 +64,11 @@ def test_the_floors_follow_them_too(sampler, data, monkeypatch):
 def test_the_sample_grid_shows_all_classes(data, monkeypatch):
     images = data.images.float().to(torch.uint8)
     monkeypatch.setattr(evaluate, "sample", lambda *a: (images, SORTED, SORTED[:1], SORTED[:1], {}))
-    monkeypatch.setattr(evaluate, "fidelity", lambda *a: evaluate.inception.InceptionNumbers(
-        0.0, 0.0, 0.0, 0.0, None, None))
+    monkeypatch.setattr(evaluate, "numbers_of", lambda *a: {})
     monkeypatch.setattr(evaluate, "_result", lambda *a: None)
     pipe = SimpleNamespace(device="cpu")
     cfg = config("evaluate.sampler=one_step")
-    _, shown = evaluate.measure(cfg, pipe, lambda x: torch.zeros(len(x), 20), data)
+    _, shown, _ = evaluate.measure(cfg, pipe, None, data)
     assert shares(shown[:, 0, 0, 0].long()) == [5] * 20
 
 

@@ -83,9 +83,10 @@ def test_every_sampler_is_measured(sampler, evaluate, split):
     assert r["sampler"] == sampler and r["n"] == n and r["estimate"] is True
     assert r["fd"] > 0 and r["fd_percent"] > 0 and 1 <= r["inception_score"] <= 5
     assert 0 <= r["precision"] <= 1 and 0 <= r["recall"] <= 1 and "accuracy" not in r
-    passes = {"teacher": 16, "refine": 2, "tokenizer": 0}.get(sampler, 1)
+    passes = {"teacher": 16, "refine": 2, "tokenizer": 0, "skip_last": 14, "euler": 16}
+    passes = passes.get(sampler, 1)
     assert r["passes"] == passes and (r.get("seconds", 0) > 0) == (sampler not in (
-        "parallel", "tokenizer"))
+        "parallel", "tokenizer", "skip_last", "euler"))
     assert r["teacher_nll"] > 0 and r["token_entropy"] > 0
     assert r["teacher_settings"] == {"cfg": 2, "temperature": 1, "top_k": 0, "top_p": 1}
     assert r["reference"] == "60 pictures of pictures" and "torch-fidelity" in r["extractor"]

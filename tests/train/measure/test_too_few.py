@@ -9,7 +9,6 @@ import torch
 from dd2core.errors import DD2Error
 from tests.support.train_helpers import PICTURES, cli, config, grey
 from train import export
-from train.data.fashion import Data
 from train.data.source import find_pictures
 from train.evaluate import _check
 from train.measure import inception
@@ -101,21 +100,17 @@ def test_inception_says_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "nan"), [(1, False), (3, False), (8, True)])
-def test_a_reference_with_nan_is_never_written(n, nan, model, tmp_path, monkeypatch):
-    x, y = images(n), torch.zeros(n, dtype=torch.int64)
-    monkeypatch.setattr(export, "load_data", lambda cfg, test_only: Data(x, y, x, y, ["a"]))
+def test_a_reference_with_nan_is_never_written(n, nan, model, tmp_path):
     if nan:
         with torch.no_grad():
             model.penultimate.bias[0] = torch.nan
     with pytest.raises(DD2Error, match=f"features of the {n} held-out images make no reference"):
-        export._reference(config(), model, tmp_path / "reference.npz")
+        export._reference(images(n), model, tmp_path / "reference.npz")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reference_is_written_whole(model, tmp_path, monkeypatch):
-    x, y = images(8), torch.zeros(8, dtype=torch.int64)
-    monkeypatch.setattr(export, "load_data", lambda cfg, test_only: Data(x, y, x, y, ["a"]))
-    export._reference(config(), model, tmp_path / "reference.npz")
+def test_a_reference_is_written_whole(model, tmp_path):
+    export._reference(images(8), model, tmp_path / "reference.npz")
     found = np.load(tmp_path / "reference.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["reference.npz"] and int(found["n"]) == 8
     assert np.isfinite(found["mu"]).all() and np.isfinite(found["sigma"]).all()
