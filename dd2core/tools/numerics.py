@@ -41,11 +41,11 @@ def full_precision(device: torch.device) -> Iterator[None]:
 # as `fp32_precision`; it refuses to read the former where the two disagree. So both are set, and
 # both are put back.
 def _new() -> list[Any]:
-    b = torch.backends
+    b: Any = torch.backends
     if not hasattr(b, "fp32_precision"):
         return []
     return [b.cuda.matmul, b.cudnn.conv, b.cudnn.rnn,
-            b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn]  # type: ignore[attr-defined]
+            b.mkldnn.matmul, b.mkldnn.conv, b.mkldnn.rnn]
 
 
 def _switches() -> tuple[str | None, bool | None, list[str]]:
