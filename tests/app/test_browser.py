@@ -40,7 +40,7 @@ def test_a_comparison_from_start_to_end(visit, shown_pipe, slow, width, mode):
     for title in ("Teacher’s settings", "Use it from a program"):
         tab.click(f"text={title}")
     assert is_tidy(tab)
-    tab.click(".dd2-replay")
+    tab.click("#race .dd2-replay")
     tab.wait_for_selector("#race >> text=times slower than measured")
 
 

@@ -49,7 +49,7 @@ def test_the_page_is_used_with_the_keyboard_alone(visit):
     tab.wait_for_selector("#machine >> text=seed 8")
     tab.wait_for_selector(".dd2-done")
     assert source(tab, "#one-step") != before
-    for place in ("#compare", "#random", "#stop", "#model select", ".dd2-replay"):
+    for place in ("#compare", "#random", "#stop", "#model select", "#race .dd2-replay"):
         _walk_to(tab, place)
     _walk_to(tab, "#tab-compare-button")
     tab.keyboard.press("ArrowRight")

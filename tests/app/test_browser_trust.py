@@ -60,7 +60,7 @@ def test_clocks_only_climb_and_the_headline_leads_with_what_cannot_vary(
     assert re.search(rf"\d× .*machine \(({spread})\)", note)
     assert "measured again without previews" in tab.inner_text("#one-step")
     assert "measured again without previews" in tab.inner_text("#teacher")
-    assert "1 pass" in tab.inner_text("#race") and tab.locator(".dd2-replay").is_enabled()
+    assert "1 pass" in tab.inner_text("#race") and tab.locator("#race .dd2-replay").is_enabled()
 
 
 def test_compare_while_it_runs_starts_again_and_stop_leaves_no_old_ratio(
@@ -90,7 +90,7 @@ def test_compare_while_it_runs_starts_again_and_stop_leaves_no_old_ratio(
     halted = step(tab)
     tab.wait_for_timeout(500)
     assert step(tab) == halted < shown_pipe.teacher.num_steps
-    assert "×" not in tab.inner_text("#verdict") and tab.locator(".dd2-replay").is_disabled()
+    assert "×" not in tab.inner_text("#verdict") and tab.locator("#race .dd2-replay").is_disabled()
 
 
 def test_an_unchanged_model_changes_nothing_by_mouse_or_keyboard(visit, width):
