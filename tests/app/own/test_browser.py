@@ -40,7 +40,9 @@ def test_a_picture_is_brought_erased_with_the_brush_and_filled(visit, shown_pipe
     assert tab.evaluate(ERASED) == 0 and not images(tab, "#filled")
     tab.click("#fill")
     tab.wait_for_selector(".dd2-no >> text=Nothing is erased: brush over a part")
-    box = tab.locator("#sketch canvas").last.bounding_box()
+    mask = tab.locator("#sketch canvas").last
+    mask.scroll_into_view_if_needed()
+    box = mask.bounding_box()
     tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.mouse.down()
     tab.mouse.move(box["x"] + box["width"] / 2 + 10, box["y"] + box["height"] / 2)
