@@ -15,7 +15,7 @@ def moving() -> str:
         (_one_after_the_other(), '<b class="two">The teacher</b> paints one token after the other. '
                                  "Each looks at all that were painted before it."),
         (_all_at_once(), '<b class="one">One step</b> turns noise into all tokens at once. It '
-                         "learns to, without ever seeing a picture of the teacher’s."),
+                         "does not trace the teacher’s picture: it paints its own."),
         (_pulled(), 'Two networks judge what it paints: where <b class="two">the teacher</b> would '
                     'go, and where <b class="one">the one-step model</b> goes. Training pulls from '
                     "the one to the other."),

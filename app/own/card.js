@@ -27,7 +27,8 @@ dd2.card = {
   },
   async half(pen, place, title, left, colour) {
     const images = [...document.querySelectorAll(`${place} img`)];
-    const clock = document.querySelector(`${place} .dd2-clock`)?.innerText ?? "";
+    const ms = document.querySelector(`${place} .dd2-panel`)?.dataset.ms; /* as in the ratio */
+    const clock = ms ? dd2.duration(+ms) : "";
     this.write(pen, `${title} · ${clock}`, left, 140, "640 26px", colour);
     const across = images.length > 8 ? Math.ceil(Math.sqrt(images.length) * 1.4)
       : images.length > 3 ? Math.ceil(images.length / 2) : Math.max(1, images.length);
