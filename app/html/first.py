@@ -23,14 +23,15 @@ LOOK = """
 .first-main { max-width: 1056px; margin: auto; padding: 14px 32px; display: flex;
   flex-direction: column; gap: 16px; }
 #dd2-first .dd2-top { display: flex; min-height: 6rem; box-sizing: border-box; }
-.first-tabs { height: 34px; border-bottom: 1px solid var(--border-color-primary); }
+.first-tabs { height: 43px; border-bottom: 1px solid var(--border-color-primary); }
 #dd2-first h2 { line-height: 1.3; } #dd2-first button { font: inherit; }
-#first-panels { display: flex; gap: 16px; }
-#first-panels > div { flex: 1 1 0; min-width: 0; }
+/* Columns that do not wait for what is in them: the HTML may come, and be shown, in two parts. */
+#first-panels { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 16px; }
+@media (min-width: 601px) { #dd2-first .dd2-race p { min-height: 37px; } }
 @media (max-width: 600px) {
   .first-main { padding: 4px 10px; gap: 8px; }
   #dd2-first .dd2-top { min-height: 2.5rem; }
-  .first-tabs { height: 50px; }
+  .first-tabs { height: 59px; }
 }
 """
 GO = """<script>(() => {
