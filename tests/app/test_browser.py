@@ -125,6 +125,8 @@ def test_inside_shows_a_token_and_the_curves(visit, width):
     tab = visit("tab=inside&token=30&t=0.3", width)
     tab.wait_for_selector("#inside svg")
     tab.wait_for_selector("#inside >> text=Token 30, decided at step 30")
+    tab.get_by_text("How the training went").click()
+    tab.wait_for_selector("#training svg")
     said = tab.eval_on_selector_all(".dd2-chart svg", "all => all.map(s => s.ariaLabel)")
     assert len(said) >= 8 and all(said)
     assert is_tidy(tab)

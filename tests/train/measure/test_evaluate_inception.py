@@ -197,6 +197,7 @@ def test_two_processes_paint_the_same_images(evaluate, words, tmp_path):
 
 def test_the_classifier_is_measured_in_one_process(words, monkeypatch):
     monkeypatch.setattr("train.engine.distributed.world", lambda: 2)
+    monkeypatch.setattr("train.evaluate.loop.setup", lambda cfg: "cpu")  # no second one is there
     stopped = cli("evaluate", *words, "features=classifier")
     assert "features=classifier is measured in one process" in stopped
 
