@@ -102,7 +102,6 @@ window.dd2 = {
     const show = () => {
       const list = element.querySelector("select");
       if (list && list.value !== props.value) list.value = props.value;
-      if (this.model) this.model = props.value; /* a pick that was refused */
     };
     show();
     new MutationObserver(show).observe(element, { childList: true, subtree: true });
@@ -111,6 +110,11 @@ window.dd2 = {
       props.value = event.target.value;
       trigger("input");
     });
+  },
+  shown(model) { /* after a pick: the model that the page shows, the last one if it was refused */
+    this.model = model;
+    const list = document.querySelector("#model select");
+    if (list) list.value = model;
   },
   choose(element, props, trigger) { /* a small picture of Explore chooses its class */
     element.addEventListener("click", (event) => {

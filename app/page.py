@@ -119,6 +119,8 @@ def _connect(
         outputs, js="(model, shown, _, running, where) => dd2.pick(model, shown, running, where)",
         **QUIET, queue=False,
     )
+    picked.then(None, shared.shown, None, js="(model) => { dd2.shown(model); }",
+                api_visibility="private")
     for event in (opened, picked):
         for tab in tabs:
             tab.arrive(event, shared)
