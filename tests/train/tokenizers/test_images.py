@@ -94,7 +94,9 @@ def test_more_passes_are_refused():
 
 def test_two_processes_train_as_one_does(tmp_path):
     words = ("tokenizer.perceptual=0.5", "tokenizer.adversarial=0.5", "tokenizer.r1=1",
-             "tokenizer.flip=true", "tokenizer.crop=0.2", "tokenizer.lr=1e-6")
+             "tokenizer.flip=true", "tokenizer.crop=0.2", "tokenizer.lr=1e-6",
+             # One token that rounding turns over would shift what every unused code gets.
+             "tokenizer.revive_every=100")
     one, two = tmp_path / "one", tmp_path / "two"
     assert grey("classifier", one, "classifier.steps=2") is None
     copy_stages(one, two, "classifier")
@@ -109,7 +111,7 @@ def test_two_processes_train_as_one_does(tmp_path):
     for name, optimizer in a["optimizers"].items():
         for key, found in optimizer["state"].items():
             torch.testing.assert_close(b["optimizers"][name]["state"][key]["exp_avg"],
-                                       found["exp_avg"], atol=1e-6, rtol=1e-4)
+                                       found["exp_avg"], atol=1e-5, rtol=1e-3)
     assert torch.equal(a["networks"]["used"]["count"], b["networks"]["used"]["count"])
     first = read_tensors(one / "tokenizer" / "tokenizer.safetensors")
     assert first.keys() == read_tensors(two / "tokenizer" / "tokenizer.safetensors").keys()
