@@ -101,15 +101,7 @@ class ExploreTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
-        arrived = event.then(
-            told(self.paint_in_front, len(self.outputs)), [shared.where, *self.inputs],
-            [*self.outputs, self.refusal], **QUIET, queue=False,
-        )
-        self.note_address(shared, arrived)
-
-    def paint_in_front(self, where: Any, *values: Any) -> tuple:
-        """`paint`, if this tab is in front."""
-        return self.paint(*values) if where == self.id else (gr.skip(), gr.skip())
+        self.fill_in_front(event, shared, self.paint, self.inputs, self.outputs)
 
     def paint(self, model: Any, name: Any, start: Any, end: Any, place: Any) -> tuple[str, str]:
         """The stage at one place, and the address. Both ends are painted in the same pass."""

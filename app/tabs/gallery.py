@@ -11,7 +11,7 @@ from app.api import plain_errors
 from app.html import present
 from app.own.novelty import index_of, nearest_html
 from app.requests import ALL_CLASSES, MAX_SEED, quote, read_request, read_seed, refuse
-from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, told
 
 COUNT = 64
 COUNT_LARGE = 9  # of large images on a CPU, where sixty-four would take minutes
@@ -76,15 +76,7 @@ class GalleryTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
-        arrived = event.then(
-            told(self.paint_in_front, len(self.outputs)), [shared.where, *self.inputs],
-            [*self.outputs, self.refusal], **QUIET, queue=False,
-        )
-        self.note_address(shared, arrived)
-
-    def paint_in_front(self, where: Any, *values: Any) -> tuple:
-        """`paint`, if this tab is in front."""
-        return self.paint(*values) if where == self.id else (gr.skip(),) * len(self.outputs)
+        self.fill_in_front(event, shared, self.paint, self.inputs, self.outputs)
 
     def further(self, model: Any, seed: Any) -> int:
         """The first seed of the next pictures; after the last ones, 0."""

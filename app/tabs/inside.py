@@ -11,7 +11,7 @@ from app.html.charts import side_by_side
 from app.html.moving import moving
 from app.html.score_view import charts_of, says, training_charts, whole_picture
 from app.requests import MAX_SEED, number, read_class, read_seed, whole
-from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, told
 
 OPENING = """
 ## Inside the method
@@ -87,15 +87,7 @@ class InsideTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
-        arrived = event.then(
-            told(self.show_in_front, len(self.outputs)), [shared.where, *self.inputs],
-            [*self.outputs, self.refusal], **QUIET, queue=False,
-        )
-        self.note_address(shared, arrived)
-
-    def show_in_front(self, where: Any, *values: Any) -> tuple:
-        """`show`, if this tab is in front."""
-        return self.show(*values) if where == self.id else (gr.skip(), gr.skip())
+        self.fill_in_front(event, shared, self.show, self.inputs, self.outputs)
 
     def show(self, model: Any, name: Any, seed: Any, token: Any, time: Any) -> tuple[str, str]:
         """Everything about one token, and the address."""

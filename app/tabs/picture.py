@@ -127,16 +127,8 @@ class PictureTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`: a picture to begin with."""
-        outputs = [self.board, self.address]
-        arrived = event.then(
-            told(self.sample_in_front, 2), [shared.where, shared.model, self.name, self.seed],
-            [*outputs, self.refusal], **QUIET, queue=False,
-        )
-        self.note_address(shared, arrived)
-
-    def sample_in_front(self, where: Any, *values: Any) -> tuple:
-        """`sample`, if this tab is in front."""
-        return self.sample(*values) if where == self.id else (gr.skip(),) * 2
+        self.fill_in_front(event, shared, self.sample, [shared.model, self.name, self.seed],
+                           [self.board, self.address])
 
     def sample(self, model: Any, name: Any, seed: Any) -> tuple[str, str]:
         """A board with a one-step picture of a class, its lower half erased; and the address."""

@@ -11,7 +11,7 @@ from app.html import measured, present
 from app.html.charts import Axes, Chart, Line, Mark, around, draw
 from app.requests import ALL_CLASSES, MAX_SEED, read_request, whole
 from app.serve.runs import Run
-from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, told
 
 COUNT = 8  # images
 SHOWS_MOST = ("fashion-var",)  # models where one pass more shows something, by looking
@@ -85,15 +85,7 @@ class RefineTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
-        arrived = event.then(
-            told(self.paint_in_front, len(self.outputs)), [shared.where, *self.inputs],
-            [*self.outputs, self.refusal], **QUIET, queue=False,
-        )
-        self.note_address(shared, arrived)
-
-    def paint_in_front(self, where: Any, *values: Any) -> tuple:
-        """`paint`, if this tab is in front."""
-        return self.paint(*values) if where == self.id else (gr.skip(),) * len(self.outputs)
+        self.fill_in_front(event, shared, self.paint, self.inputs, self.outputs)
 
     def paint(self, model: Any, name: Any, seed: Any, passes: Any) -> tuple[str, str, str]:
         """Images and cost at a count of passes, the curve with that place marked, the address."""

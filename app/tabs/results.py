@@ -9,7 +9,7 @@ import gradio as gr
 from app.address import View, address
 from app.html import conclusions, measured, present
 from app.requests import quote, refuse
-from app.tabs.tab import LIVE, QUIET, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, told
 from dd2core import DD2Error
 from dd2core.results import tables
 from dd2core.results.collection import Results
@@ -79,18 +79,11 @@ class ResultsTab(Tab):
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
-        outputs = [self.tables, *self.grids, self.address]
-        arrived = event.then(
-            told(self.show_in_front, len(outputs)),
-            [shared.where, shared.model, *self.names], [*outputs, self.refusal], **QUIET,
-            queue=False,
-        )
-        self.note_address(shared, arrived)
+        self.fill_in_front(event, shared, self.show_all, [shared.model, *self.names],
+                           [self.tables, *self.grids, self.address])
 
-    def show_in_front(self, where: Any, model: Any, *names: Any) -> tuple:
-        """Tables, both grids and the address, if this tab is in front."""
-        if where != self.id:
-            return (gr.skip(),) * 4
+    def show_all(self, model: Any, *names: Any) -> tuple:
+        """Tables, both grids and the address."""
         pipe = self.models.get(model).pipe
         query = address(self.id, model or pipe.name)
         return (tables_of(pipe), *(self.show(model, name) for name in names), query)

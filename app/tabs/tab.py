@@ -109,6 +109,19 @@ class Tab:
         """Fill the tab after `event`, if it is in front."""
         raise NotImplementedError
 
+    def fill_in_front(self, event: Any, shared: Shared, show: Callable[..., tuple],
+                      inputs: list[Any], outputs: list[Any]) -> None:
+        """After `event`, fill `outputs` with what `show` makes of `inputs`, if this tab is in
+        front; the last of them is the address."""
+        def in_front(where: Any, *values: Any) -> tuple:
+            return show(*values) if where == self.id else (gr.skip(),) * len(outputs)
+
+        in_front.__qualname__ = f"{show.__qualname__}_in_front"  # what a log of the server names
+        self.note_address(shared, event.then(
+            told(in_front, len(outputs)), [shared.where, *inputs], [*outputs, self.refusal],
+            **QUIET, queue=False,
+        ))
+
     def note_address(self, shared: Shared, event: Any) -> Any:
         """After `event`, keep the address of the view, in the browser's bar if it is in front."""
         write = "(query, where) => { dd2.address(query, where); }"

@@ -1,6 +1,7 @@
 """Which tokens an erased part of the image touches."""
 
 import math
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,7 +54,7 @@ def _grids(teacher: Teacher) -> list[tuple[int, int]]:
     spans, total = teacher.spans, teacher.num_tokens
     pairs = [span for span in spans if isinstance(span, tuple)]
     sizes = [stop - first for first, stop in pairs]
-    rising = all(a <= b for a, b in zip(sizes, sizes[1:], strict=False))
+    rising = all(a <= b for a, b in pairwise(sizes))
     square = all(math.isqrt(n) ** 2 == n for n in sizes)
     if len(pairs) == len(spans) and sizes[-1] > 1 and sizes[0] < sizes[-1] and rising and square:
         return [(first, math.isqrt(n)) for (first, _), n in zip(pairs, sizes, strict=True)]

@@ -103,7 +103,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence_at_every_control(with_bro
         assert refusals(fn, values) == ["The weights of broken are damaged: download them again."]
         tried.add(name)
     assert {"CompareTab.begin", "CompareTab.example", "ExploreTab.paint", "ExploreTab.morph",
-            "RefineTab.paint", "InsideTab.show", "ResultsTab.show_in_front"} <= tried
+            "RefineTab.paint", "InsideTab.show", "ResultsTab.show_all_in_front"} <= tried
 
 
 def test_a_picked_model_that_cannot_be_loaded_leaves_the_page_with_the_last_one(with_broken):

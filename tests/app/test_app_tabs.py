@@ -222,7 +222,7 @@ def test_without_measurements_a_sentence_says_so(models):
     other = models.names[1]
     _, curve, _ = RefineTab(models).paint(other, "All classes", 0, 1)
     assert "Not measured for this model yet" in " ".join(curve.split())
-    html, *_ = ResultsTab(models).show_in_front("results", other, "no grids", "no grids")
+    html, *_ = ResultsTab(models).show_all(other, "no grids", "no grids")
     assert "No measurements lie beside this model." in html
 
 
@@ -272,7 +272,7 @@ def test_inside_shows_charts_that_say_what_they_show(models, pipe):
 def test_results_shows_the_numbers_of_the_files_with_their_commands(models, pipe):
     tab = ResultsTab(models)
     names = [grid.name for grid in measured.grids(measured.results_of(pipe))]
-    html, left, right, _ = tab.show_in_front("results", None, names[0], names[1])
+    html, left, right, _ = tab.show_all(None, names[0], names[1])
     numbers = json.loads((pipe.model.folder / "results" / "one_step.json").read_text())
     assert f"<td>{numbers['fd']:.2f}</td>" in html and numbers["command"] in html
     assert "<img" in left and "python -m train.evaluate" in left and left != right
