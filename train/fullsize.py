@@ -20,7 +20,7 @@ from dd2core.noise import gaussians, uniforms
 from dd2core.teacher import Teacher
 from train.engine.assemble import new_score_model
 from train.measure.cost import build_teacher, count
-from train.measure.plans import print_table
+from train.results.plans import print_table
 from train.settings.cli import load_config, main
 from train.settings.schema import Config
 
@@ -39,7 +39,7 @@ class FullSize:
     repeats: int = 2  # calls; the fastest is told, the first warms up
     threads: int | None = None  # CPU threads; None leaves torch's choice
     seed: int = 0  # of weights and latents
-    plans: bool = False  # instead: what training costs, beside the paper (`train.measure.plans`)
+    plans: bool = False  # instead: what training costs, beside the paper (`train.results.plans`)
     of: list[str] = field(default_factory=list)  # plans: of these presets; none is all
 
 

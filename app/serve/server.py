@@ -10,10 +10,9 @@ from starlette.middleware import Middleware
 
 from app.own.share import FAVICON, Share
 from app.serve import connections, queue
-from app.serve.compress import Compress
 from app.serve.environment import bypass_loopback, named_port, no_proxy
-from app.serve.first import First
 from app.serve.guard import Door, Guard
+from app.serve.outgoing import Compress, First
 from app.static_page import serve as static_page
 from app.theme import CSS, HEAD, THEME
 

@@ -1,11 +1,7 @@
 """The page, driven as a program drives it: through gradio_client, and started as a command."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -23,8 +19,7 @@ from app.requests import MAX_SEED
 from app.serve.models import Models
 from app.tabs.compare import CompareTab
 from app.tabs.tab import Shared
-from dd2core.store.folder import save_folder
-from tests.support.app_helpers import demo_pipe, free_port, serve
+from tests.support.app_helpers import demo_pipe, serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -288,68 +283,3 @@ def test_the_page_refers_to_no_other_host(url):
     css = urllib.request.urlopen(f"{url}/theme.css").read().decode()
     assert "--font" in css and "@import" not in css
     assert not re.search(r"url\([\"']?(https?:)?//", css)
-
-
-WATCH = """
-import os, socket
-open(os.environ["DD2_WATCH"], "a").write("watching\\n")
-connect = socket.socket.connect
-def watched(self, address):
-    if self.family != socket.AF_UNIX and not str(address[0]).startswith(("127.", "::1")):
-        open(os.environ["DD2_WATCH"], "a").write(f"{address}\\n")
-    return connect(self, address)
-socket.socket.connect = watched
-"""
-
-
-def start(environment: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "app.py"],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_the_command_honours_name_and_port_and_stays_offline(pipe, tmp_path):
-    save_folder(tmp_path / "model", pipe.model)
-    (tmp_path / "sitecustomize.py").write_text(WATCH)
-    port, calls = free_port(), tmp_path / "calls.txt"
-    server = start(
-        {
-            "DD2_MODEL": str(tmp_path / "model"),
-            "GRADIO_SERVER_NAME": "127.0.0.2",
-            "GRADIO_SERVER_PORT": str(port),
-            "PYTHONPATH": str(tmp_path),
-            "DD2_WATCH": str(calls),
-        }
-    )
-    try:
-        wait_for(f"http://127.0.0.2:{port}/", server)
-        with pytest.raises(urllib.error.URLError):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
-        client = Client(f"http://127.0.0.2:{port}/", verbose=False)
-        assert client.predict(api_name="/generate")[1]["model"] == pipe.name
-    finally:
-        server.terminate()
-        server.communicate(timeout=30)
-    assert set(calls.read_text().splitlines()) == {"watching"}
-
-
-def wait_for(address: str, server: subprocess.Popen, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert server.poll() is None, server.stderr.read()
-        try:
-            return urllib.request.urlopen(address, timeout=5).close()
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(f"nothing answers at {address}")
-
-
-def test_a_missing_model_is_one_sentence(tmp_path):
-    _, said = (server := start({"DD2_MODEL": str(tmp_path / "nothing")})).communicate(timeout=240)
-    assert server.returncode == 1
-    assert said.startswith("app: ") and said.count("\n") == 1 and "Traceback" not in said

@@ -5,10 +5,7 @@ import http.client
 import io
 import json
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -29,9 +26,8 @@ from app.serve.models import Models
 from app.tabs.compare import CompareTab
 from app.tabs.tab import Shared
 from dd2core import DD2Error, Pipeline
-from dd2core.store.folder import save_folder
 from tests.support import tiny
-from tests.support.app_helpers import free_port
+from tests.support.app_helpers import free_port, wait_until
 from tests.support.browser_helpers import SlowTeacher
 
 ROOT = Path(__file__).parents[2]
@@ -62,13 +58,6 @@ def dial(page: gr.Blocks, words: str = "") -> socket.socket:
 
 def get(path: str, more: str = "") -> str:
     return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n"
-
-
-def wait_until(true, seconds: float = 8.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("words", ["", "GET / HT", "POST /x HTTP/1.1\r\nHost: x\r\nContent-"])
@@ -266,94 +255,6 @@ def test_streams_hear_why_they_end():
     last = json.loads(heard["page"].strip().splitlines()[-1].removeprefix("data: "))
     assert last["message"] == guard.STOPPING and last["msg"] == "unexpected_error"
     assert set(heard["heart"].split()) <= {"data:", "ALIVE"}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "tiny"
-    save_folder(folder, tiny.model())
-    return folder
-
-
-@contextlib.contextmanager
-def command(**environment):
-    """`python app.py`, in a process group of its own."""
-    run = subprocess.Popen(
-        [sys.executable, "app.py"], cwd=ROOT, env=os.environ | environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )
-    try:
-        yield run
-    finally:
-        run.kill()
-        run.communicate()
-
-
-def catches(run: subprocess.Popen, number: int) -> bool:
-    lines = Path(f"/proc/{run.pid}/status").read_text().splitlines()
-    mask = next(line for line in lines if line.startswith("SigCgt")).split()[1]
-    return bool(int(mask, 16) >> (number - 1) & 1)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(model, number):
-    code = 130 if number == signal.SIGINT else 0
-    port = free_port()
-    proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9",
-               "ALL_PROXY": "socks5h://127.0.0.1:9"}  # nobody listens there
-    with command(DD2_MODEL=str(model), GRADIO_SERVER_PORT=str(port), **proxies) as run:
-        wait_until(lambda: run.poll() is not None or answers(port), 120)
-        assert run.poll() is None, run.stderr.read()
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        line.request("GET", f"{API}/heartbeat/visitor")
-        stream = line.getresponse()
-        since = time.monotonic()
-        run.send_signal(number)
-        assert b"ALIVE" in stream.read()  # to the end of the stream, which is a whole one
-        _, said = run.communicate(timeout=20)
-        assert time.monotonic() - since < 5 and run.returncode == code
-        assert "Traceback" not in said, said
-        with pytest.raises(ProcessLookupError):  # nobody is left in its group
-            os.killpg(run.pid, 0)
-
-
-def answers(port: int) -> bool:
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        line.request("GET", "/")
-        return line.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        line.close()
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_an_early_interrupt_is_no_traceback():
-    with command() as run:
-        wait_until(lambda: catches(run, signal.SIGTERM), 30)
-        time.sleep(0.5)  # it imports torch
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=20)
-        assert run.returncode == 130 and not said
-
-
-@pytest.mark.parametrize("port", ["abc", "", "0", "70000", "80.5"])
-def test_a_port_that_is_none_is_one_sentence(port):
-    with command(GRADIO_SERVER_PORT=port) as run:
-        _, said = run.communicate(timeout=60)
-        assert run.returncode == 1 and said.count("\n") == 1
-        assert said == f"app: GRADIO_SERVER_PORT is {port!r}: set a number from 1 to 65535.\n"
-
-
-def test_files_are_read_as_utf_8_whatever_the_system_says():
-    old = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    words = "import locale, app.theme; print(locale.getpreferredencoding(False))"
-    done = subprocess.run([sys.executable, "-c", words], cwd=ROOT, env=os.environ | old,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "utf" not in done.stdout.lower()
 
 
 @pytest.mark.parametrize("name", ["/abs/x", "a/b", "..", "", "x" * 3000, "a\nb\0c", "C:\\x"])

@@ -118,6 +118,15 @@ def test_reviving_moves_unused_codes_onto_features_and_leaves_the_others(tokeniz
     assert tokenizer.embedding.requires_grad
 
 
+def test_what_a_revived_code_gets_does_not_hang_on_which_others_are_unused(tokenizer):
+    features, got = F.normalize(torch.randn(40, C), dim=-1), []
+    for unused in ([7, 30], [1, 7, 30]):
+        mask = torch.zeros(V, dtype=torch.bool).index_fill_(0, torch.tensor(unused), True)
+        tokenizer.revive(mask, features, torch.Generator().manual_seed(0))
+        got.append(tokenizer.embedding.detach()[[7, 30]].clone())
+    assert torch.equal(*got)
+
+
 def test_an_image_size_that_cannot_be_halved_is_one_sentence():
     with pytest.raises(DD2Error, match="image_size=30 is not a multiple of 16") as error:
         VQTokenizer(VQConfig(image_size=30))

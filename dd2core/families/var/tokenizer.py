@@ -106,6 +106,7 @@ class VARTokenizer(nn.Module):
             features (Tensor): vectors of a batch, shape (n, C).
             generator (torch.Generator): CPU source of randomness.
         """
-        n = int(unused.sum())
-        pick = torch.randint(features.shape[0], (n,), generator=generator).to(features.device)
+        # One for every code, so that what a code gets does not hang on which others are unused.
+        pick = torch.randint(len(features), (len(self.embedding),), generator=generator)
+        pick = pick.to(features.device)[unused]
         self.embedding[unused] = features[pick].to(self.embedding.dtype)

@@ -17,8 +17,9 @@ from tests.support.parity import description, meta_state
 from tests.support.train_helpers import GREY, cli, config
 from train.engine.assemble import load_teacher
 from train.engine.recompute import checkpoint_blocks
-from train.measure import cost, flops, plans
-from train.measure.plans import PAPER_HOURS, PARTS
+from train.measure import cost, flops
+from train.results import plans
+from train.results.plans import PAPER_HOURS, PARTS
 from train.settings.cli import PRESETS, ROOT, find_preset, load_config
 
 LLAMAGEN = {f"llamagen-{size.lower()}": size for size in SIZES}
