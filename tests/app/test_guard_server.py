@@ -26,6 +26,7 @@ from app.serve.models import Models
 from app.tabs.compare import CompareTab
 from app.tabs.tab import Shared
 from dd2core import DD2Error, Pipeline
+from dd2core.store.folder import save_folder
 from tests.support import tiny
 from tests.support.app_helpers import free_port, wait_until
 from tests.support.browser_helpers import SlowTeacher
@@ -142,7 +143,8 @@ def test_no_proxy_stands_before_this_machine_and_the_share_link_is_asked_for(mon
     assert urllib.request.proxy_bypass_environment("127.0.0.1")
 
 
-def test_a_notebook_serves_the_page_with_one_line(model, monkeypatch):
+def test_a_notebook_serves_the_page_with_one_line(tmp_path, monkeypatch):
+    save_folder(model := tmp_path / "tiny", tiny.model())
     monkeypatch.setattr(main, "_get_ready", lambda *_: None)
     monkeypatch.setenv("GRADIO_SERVER_PORT", "abc")
     with pytest.raises(DD2Error, match="GRADIO_SERVER_PORT is 'abc'"):
