@@ -101,10 +101,14 @@ def runs(request, tmp_path_factory) -> tuple[Path, str]:
 
 
 def assert_same_state(a: Path, b: Path) -> None:
-    """Two stages ended in the same state, up to the rounding of a gradient norm."""
+    """Two stages ended in the same state, up to the rounding of a gradient norm.
+
+    Adam divides it by itself where a gradient is nearly nothing: one weight in thousands was seen
+    4e-6 apart. A batch divided wrongly moves most of them by 1e-4.
+    """
     left, right = load_state(a / "state.pt"), load_state(b / "state.pt")
     assert left["step"] == right["step"] == 6
-    torch.testing.assert_close(left["networks"], right["networks"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(left["networks"], right["networks"], rtol=1e-5, atol=2e-5)
     assert left["optimizers"].keys() == right["optimizers"].keys()
     for name, optimizer in left["optimizers"].items():
         other = right["optimizers"][name]
