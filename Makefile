@@ -4,6 +4,7 @@
 PYTHON ?= python3#       interpreter that .venv is made with
 TORCH_INDEX ?=#          wheel index to take torch from; empty means pip's own
 ARGS ?=#                 extra arguments for app.py or pytest
+WORKERS ?= 2#            processes of `make test`, a thread each; 0: none but pytest itself
 
 VENV := .venv
 PY   := $(VENV)/bin/python
@@ -41,7 +42,7 @@ demo: $(RUN)
 	$(PY) app.py $(ARGS)
 
 test: $(RUN) $(DEV)
-	$(PY) -m pytest --durations=15 $(ARGS)
+	$(PY) -m pytest --numprocesses $(WORKERS) --durations=15 $(ARGS)
 
 # Only `check`: the code is formatted by hand, formulas above all. mypy reads torch's types.
 lint: $(RUN) $(DEV)

@@ -6,21 +6,34 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["DD2_WEB"] = ""  # no page for the browser but the one that a test names
 os.environ.pop("DD2_ENGINE", None)
+if "PYTEST_XDIST_WORKER" in os.environ:  # each has a core to itself
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from dd2core.pipeline import Pipeline
-from tests.support import tiny, tiny_var
-from tests.support.app_helpers import demo_pipe, serve
+from tests.harness.workers import scheduler, slowest_first
 from tests.support.browser_helpers import ARGUMENTS, CHROMIUM, SlowTeacher, is_foreign
+
+# torch and the page are imported by the fixtures: the process that hands out the tests needs none.
+
+
+def pytest_collection_modifyitems(items):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slowest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     """Every test starts from the same random state."""
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -35,12 +48,17 @@ def gradio_files(tmp_path_factory):
 @pytest.fixture(scope="session")
 def teacher():
     """A random teacher."""
+    from tests.support import tiny
+
     return tiny.teacher()
 
 
 @pytest.fixture(scope="session")
 def tiny_pipe():
     """A pipeline over random weights: 16-pixel grey images, 16 steps, three classes."""
+    from dd2core.pipeline import Pipeline
+    from tests.support import tiny
+
     return Pipeline(tiny.model())
 
 
@@ -67,11 +85,17 @@ def browser():
 
 @pytest.fixture(scope="module")
 def shown_pipe():
+    from tests.support.app_helpers import demo_pipe
+
     return SlowTeacher(demo_pipe())
 
 
 @pytest.fixture(scope="module")
 def shown_url(shown_pipe):
+    from dd2core.pipeline import Pipeline
+    from tests.support import tiny_var
+    from tests.support.app_helpers import serve
+
     with serve(shown_pipe, Pipeline(tiny_var.model())) as address:
         yield address
 
