@@ -7,6 +7,7 @@ model is often fastest on one CPU thread and the one-step pass on all: `thread_c
 sampler the count that suits it best. Prints a table and writes `runs/NAME/benchmark.json`.
 """
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from dd2core.store.files import write_json
 from dd2core.store.names import BENCHMARK
 from train.engine import loop
 from train.engine.paths import run_folder
+from train.engine.record.provenance import digests, provenance
 from train.evaluate import model_folder
 from train.measure.flops import count_flops
 from train.measure.public.beside import Sampler, agreement, public_sampler
@@ -130,6 +132,8 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         "flops_per_image": count_flops(samplers(Pipeline(pipe.model), o, 1, seed)),
         "rows": rows,
         "command": "python -m train.benchmark " + shlex.join(sys.argv[1:]),
+        "provenance": dataclasses.asdict(provenance(
+            pipe.device, seed, digests(pipe.model.folder) if pipe.model.folder else None)),
     }
 
 

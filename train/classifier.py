@@ -5,6 +5,7 @@ classifier.arch=residual seed=1` it is the second one, `runs/NAME/judge`, which 
 beside the first and `train.evaluate` measures with as well.
 """
 
+import dataclasses
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from train.data.fashion import Data
 from train.data.labels import load_data
 from train.engine import loop, optim
 from train.engine.distributed import single_process
+from train.engine.record.provenance import digests, provenance
 from train.measure.classifier import Classifier, sizes_of
 from train.settings.cli import main
 from train.settings.schema import Config
@@ -61,7 +63,9 @@ class ClassifierJob:
         best, images = self.ema.module.eval(), self.data.test_images
         score = accuracy(best, images, self.data.test_labels, self.device)
         write_tensors(folder / weights(self.opts.name), best.state_dict(), torch.float16)
-        write_json(folder / RESULT, {"test_accuracy": score, "n": len(images)})
+        origin = provenance(self.device, self.cfg.seed, digests(folder))
+        write_json(folder / RESULT, {"test_accuracy": score, "n": len(images),
+                                     "provenance": dataclasses.asdict(origin)})
         print(f"{self.opts.name}: accuracy {score:.4f}, N = {len(images)} test images")
 
 

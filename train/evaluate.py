@@ -31,27 +31,14 @@ from dd2core.gts import ScoreOptions
 from dd2core.pipeline import Pipeline, check_seed, load_pipeline
 from dd2core.results.record import to_json
 from dd2core.results.schema import SPLITS, TABLES, Measurement
-from dd2core.results.training import read_log
 from dd2core.store.files import (
     check_manifest,
     load_strict,
-    read_json,
     read_tensors,
-    sha256,
     write_atomic,
     write_json,
 )
-from dd2core.store.names import (
-    CONFIG,
-    EVALUATE,
-    LOG,
-    MANIFEST,
-    MODEL,
-    RESULT,
-    SAMPLES,
-    step_of,
-    weights,
-)
+from dd2core.store.names import CONFIG, EVALUATE, MANIFEST, MODEL
 from dd2core.tools.images import grid_image, png
 from train.data.batches import evenly
 from train.data.enough import FEWEST as FEWEST_HELD
@@ -60,6 +47,8 @@ from train.data.labels import load_data
 from train.data.shards.encode import encode_all
 from train.engine import distributed, loop
 from train.engine.paths import run_folder
+from train.engine.record.minutes import trained_on, training_minutes
+from train.engine.record.provenance import digests, provenance
 from train.measure import inception
 from train.measure.agreement import agreement, posterior_floor
 from train.measure.naming import names_of
@@ -72,12 +61,10 @@ from train.measure.sample import add_cost, batch_seed, reconstruct, sample_batch
 from train.measure.stream import FEW, FEWEST, stream, to_npz
 from train.settings.cli import ROOT, main
 from train.settings.schema import Config, Evaluate
-from train.settings.stages import distilled
 
 SAMPLERS = ("teacher", "one_step", "refine", "parallel", "skip_last", "euler", "tokenizer",
             "train_set")
 FEATURES = ("classifier", "inception")
-GENERATOR = weights("generator")
 SHEET = 100  # images of the sample grid
 
 
@@ -135,49 +122,6 @@ def _floor(pipe: Pipeline, o, data: Data):
     return images, labels, few, tokens[few], {"passes": 0}
 
 
-def training_minutes(cfg: Config, folder: Path | None) -> float | None:
-    """Minutes that training the evaluated generator took, by the logs: the teacher's samples if GTS
-    is on them, GTS, DD1's pairs, the warm start, CSD up to the evaluated step or all of it, tuning.
-    None if the logs are not in the run folder, or the generator is not of this run.
-
-    Args:
-        cfg (Config): the experiment.
-        folder (Path | None): the model folder that is evaluated, if it is one.
-    """
-    o, run = cfg.evaluate, run_folder(cfg)
-    file = run / distilled(cfg) / GENERATOR
-    if o.sampler != "one_step" or folder is None:
-        return None
-    if not o.weights and not _same(file, folder / GENERATOR):
-        return None
-    if o.weights:
-        file = Path(o.weights)
-        if file.resolve().parent.parent != run.resolve():
-            return None
-    step = step_of(file)
-    logs, stage = [run / "gts", file.parent], file.parent.name
-    if cfg.gts.data == "samples":
-        logs.insert(0, run / SAMPLES)
-    if stage == "tune":
-        logs.insert(1, run / "csd")
-    if stage in ("csd", "tune") and cfg.csd.start == "warm":
-        logs.insert(1, run / cfg.warm.name)
-    seconds = 0.0
-    for part in logs:
-        last = part == file.parent and step is not None
-        if not (part / LOG).exists():
-            return None
-        seconds += max((r.get("seconds", 0.0) for r in read_log(part / LOG)
-                        if not last or r.get("step", 0) <= step), default=0.0)
-        result = part / RESULT
-        seconds += read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
-    return seconds / 60
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.is_file() and b.is_file() and sha256(a) == sha256(b)
-
-
 @torch.no_grad()
 def measure(cfg: Config, pipe: Pipeline, extractors: Extractors, data: Data
             ) -> tuple[Measurement, Tensor, np.ndarray | None]:
@@ -214,8 +158,16 @@ def _result(cfg: Config, pipe: Pipeline, n: int, enough: int, numbers: dict, tok
         sampler=o.sampler, **names_of(o, sampling), n=n, estimate=n < enough, **numbers,
         teacher_nll=a.nll, token_entropy=a.entropy, **cost,
         start=o.start if o.sampler == "refine" else None, teacher_settings=sampling,
-        training_minutes=training_minutes(cfg, pipe.model.folder), seed=o.seed, **what,
-        command="python -m train.evaluate " + shlex.join(sys.argv[1:]))
+        training_minutes=training_minutes(cfg, pipe.model.folder),
+        trained_on=trained_on(cfg, pipe.model.folder), seed=o.seed, **what,
+        command="python -m train.evaluate " + shlex.join(sys.argv[1:]),
+        provenance=provenance(pipe.device, o.seed, _weights(o, pipe)))
+
+
+def _weights(o: Evaluate, pipe: Pipeline) -> dict[str, str]:
+    """sha256 of all weights that take part."""
+    own = [Path(o.weights)] if o.weights else []
+    return digests(pipe.model.folder, *own) if pipe.model.folder else {}
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.store.files import write_json
+from train.engine.record.provenance import provenance
 from train.results.measured import OWN
 from train.settings.cli import main
 from train.toys.field import markov_field, pair
@@ -48,7 +49,8 @@ def run(cfg: Toy) -> None:
             print(f"{name}, seed {seed}: {shown}; {numbers['seconds']:.0f} s", flush=True)
     write_json(Path(cfg.out), {
         "command": shlex.join(["python", "-m", "train.toy", *sys.argv[1:]]), "seeds": cfg.seeds,
-        "budget": dataclasses.asdict(budget), "toys": found})
+        "budget": dataclasses.asdict(budget), "toys": found,
+        "provenance": dataclasses.asdict(provenance(torch.device("cpu"), 0))})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dd2core.errors import DD2Error
+from dd2core.results.provenance import Provenance
 from dd2core.results.record import from_json
 from dd2core.sampling import Sampling
 from dd2core.store.files import read_json
@@ -130,6 +131,8 @@ class Measurement:
         seed: of the samples.
         reference, extractor: what the images are compared with, and in which features.
         command: that made it.
+        trained_on: the devices that `training_minutes` were spent on; None if that was not noted.
+        provenance: of the measurement; None in files from before it was recorded.
 
     Raises:
         ValueError: numbers that cannot be, in a few words.
@@ -166,6 +169,8 @@ class Measurement:
     reference: str
     extractor: str
     command: str
+    trained_on: str | None = None
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         if self.table not in TABLES:

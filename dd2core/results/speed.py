@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dd2core.errors import DD2Error
+from dd2core.results.provenance import Provenance
 from dd2core.results.record import from_json
 from dd2core.sampling import Sampling
 from dd2core.store.files import read_json
@@ -51,6 +52,7 @@ class Speed:
         engine: torch or onnx; files from before there were two do not say it: torch.
         public_greedy_agreement: share of tokens alike, greedily, where the official repository's
             sampler was timed beside ours.
+        provenance: None in files from before it was recorded.
     """
 
     preset: str
@@ -65,6 +67,7 @@ class Speed:
     command: str
     engine: str | None = None
     public_greedy_agreement: float | None = None
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         for name, numbers, keys in (("passes", self.passes, {"teacher"}), (

@@ -31,6 +31,7 @@ LOG = "log.jsonl"
 SETTINGS = "config.yaml"  # the resolved settings
 ORIGIN = "origin.json"  # what the stage is made of: settings, data, weights before it
 RESULT = "result.json"
+MACHINES = "machines.jsonl"  # which have trained it: `train.engine.record.provenance`
 LOCK = ".lock"
 TOKENS = "tokens"  # folder of those of the data set
 TOKENS_ORIGIN = Path(TOKENS, "source.json")

@@ -20,6 +20,7 @@ from train.engine import distributed, signals
 from train.engine.processes import guard
 from train.engine.record.boards import Boards
 from train.engine.record.meter import Meter
+from train.engine.record.provenance import note_machine
 from train.engine.run_folder import Run, Trainable
 from train.engine.sharding import takes_part
 from train.settings.schema import Config
@@ -78,6 +79,7 @@ def run_stage(
             print(f"{stage}: all {first} steps are done already")
         if main and (write or first < getattr(cfg, stage).steps):
             run.begin(first)
+            note_machine(run.folder, _device(job), cfg.seed)
         _train(cfg, run, job, first, seconds, on_grid)
         if takes_part(cfg):
             job.finish(run.folder)
