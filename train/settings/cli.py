@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dd2core.errors import DD2Error
+from train.settings.help import WORDS, help_text
 from train.settings.ranges import check_ranges
 from train.settings.schema import Config
 from train.settings.words import parse, put, refuse_unquoted
@@ -130,8 +131,15 @@ def find_preset(name: str) -> Path:
     raise DD2Error(f"There is no preset {name!r}: choose one of {known}, or give a YAML file.")
 
 
+def _config(args: list[str], flat: str | None) -> Config:
+    """The settings; those of the code alone where help is asked for without a preset."""
+    asked = len(args) < len(sys.argv) - 1 and not any(a.startswith("preset=") for a in args)
+    return Config() if asked else load_config(args, flat)
+
+
 def main(run, flat: str | None = None, kind: type | None = None) -> None:
-    """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend.
+    """Run a command line: `run(cfg)`, with one clear sentence for the errors a user can mend; or
+    print its help.
 
     Args:
         run (Callable): takes the settings.
@@ -139,8 +147,12 @@ def main(run, flat: str | None = None, kind: type | None = None) -> None:
         kind (type | None): the settings of a command without presets; None is `Config`.
     """
     try:
-        args = sys.argv[1:]
-        run(load_settings(kind, args) if kind else load_config(args, flat))
+        args = [word for word in sys.argv[1:] if word not in WORDS]
+        cfg = load_settings(kind, args) if kind else _config(args, flat)
+        if len(args) < len(sys.argv) - 1:
+            print(help_text(sys.modules[run.__module__], cfg, flat))
+        else:
+            run(cfg)
     except DD2Error as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
