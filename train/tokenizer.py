@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dd2core.ema import EMA
 from dd2core.noise import stream_seed
-from dd2core.store.files import load_strict, read_tensors, write_json, write_tensors
+from dd2core.store.files import write_json, write_tensors
 from dd2core.store.names import RESULT, weights
 from dd2core.tools.images import to_float
 from train.engine import distributed, loop, optim
@@ -25,6 +25,7 @@ from train.settings.schema import Config
 from train.tokenizers.images import Images
 from train.tokenizers.sharper import sharper
 from train.tokenizers.sharpness import gradient_energy
+from train.tokenizers.start import begin_from
 
 
 class TokenizerJob:
@@ -34,7 +35,7 @@ class TokenizerJob:
         self.cfg, self.opts, self.device, self.data = cfg, cfg.tokenizer, device, data
         model = new_tokenizer(cfg)
         if self.opts.init:
-            load_strict(model, read_tensors(self.opts.init), self.opts.init)
+            begin_from(model, self.opts.init)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, self.opts.ema)
         used = torch.nn.Module()  # how often each code was used since the last re-seeding

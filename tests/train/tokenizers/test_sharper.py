@@ -219,6 +219,21 @@ def test_a_run_begins_from_the_weights_it_is_given_and_says_which(classifier, tm
     assert "another init/tokenizer.safetensors" in stopped
 
 
+def test_a_tokenizer_of_the_other_family_gives_its_encoder_and_decoder(tmp_path, capsys):
+    sizes = ("tokenizer.z_channels=16", "tokenizer.width=16", "tokenizer.steps=1")
+    assert grey("tokenizer", tmp_path / "first", *sizes) is None
+    path = tmp_path / "first" / "tokenizer" / "tokenizer.safetensors"
+    words = (*sizes, "family=var", f"tokenizer.init={path}", "tokenizer.lr=0",
+             "tokenizer.patch_nums=[1,2,4]")
+    assert grey("tokenizer", tmp_path / "second", *words) is None
+    assert "encoder and decoder are taken" in capsys.readouterr().out
+    first = read_tensors(path)
+    second = read_tensors(tmp_path / "second" / "tokenizer" / path.name)
+    shared = [k for k in first if k.startswith(("encoder.", "decoder."))]
+    assert len(shared) > 20 and all(torch.equal(first[k], second[k]) for k in shared)
+    assert not torch.equal(first["embedding"], second["embedding"])
+
+
 @pytest.mark.parametrize("name, says", [("none.safetensors", "is missing"),
                                         ("other.safetensors", "does not fit")])
 def test_weights_to_begin_from_that_are_none_are_one_sentence(name, says, tmp_path):
