@@ -22,7 +22,7 @@ training after which a measured generator was at DD1's FD or below."""
 
 
 def shape(folder: Path) -> tuple[list[int], int]:
-    """Of a shipped model: the steps from which the teacher has painted anew, last first, and how
+    """Of a shipped model: the steps from which the teacher has sampled anew, last first, and how
     many steps it has."""
     sizes = read_json(folder / CONFIG)["transformer"]
     scales = sizes.get("patch_nums")

@@ -5,39 +5,59 @@ from pathlib import Path
 from dd2core.results.markdown import ABSENT, cell, markdown_table
 from dd2core.store.names import CLASSIFIER
 from train.results import cost, rows, toy
+from train.results.front import shipped
 from train.results.measured import EXTRACTORS, Measured, by_both, load, spread
 from train.results.quality import Commands, how, quality_table
+from train.results.shipped import sections
 from train.settings.cli import ROOT
 
 PAGE = ROOT / "docs" / "results.md"
-TOP = """# Results beside the paper's
+TOP = """# Results
+
+What this page is for: every number that was measured, beside the paper's, with the command that
+gave it. First the paper's tables, then all that was measured of each shipped model.
 
 Made by `python -m train.report page=true` from the files in `docs/results` and in the shipped model
 folders; no number is typed in but the paper's. `train/results/rows.py` says which command writes
-which row, and the commands stand below each table. "Not run" has no file yet.
+which row, and the commands stand below each table, each with its provenance: commit, day, machine,
+version of torch, seed. Files from before provenance was recorded stay as they are and say so.
+"Not run" has no file yet.
 
-The paper's models paint ImageNet at 256 px and are measured by Inception at 50,000 samples; ours
-paint Fashion-MNIST at 28 px, on two CPU cores. FD is the Fréchet distance to the 10,000 test images
-in the features of a small classifier; it compares within a column alone, so what compares with the
-paper is the ratio to the teacher. The paper's column in Table 1 is FID / precision / recall, in the
-others FID.
+The paper's models sample ImageNet at 256 px and are measured by Inception at 50,000 samples (FID,
+Fréchet Inception distance); ours sample Fashion-MNIST at 28 px, on two CPU cores. FD is the Fréchet
+distance to the 10,000 test images in the features of a small classifier; it compares within a
+column alone, so what compares with the paper is the ratio to the teacher. DD2 is Distilled
+Decoding 2; DD1, Distilled Decoding 1, is our own baseline of it; GTS (ground-truth score) is the
+initialisation, CSD (conditional score distillation) the loss of the generator, NLL a negative
+log-likelihood. The paper's column in Table 1 is FID / precision / recall, in the others FID.
 
 **A / B** is A by `classifier.safetensors`, by which settings were chosen, and B by
 `judge.safetensors`, another architecture and seed, by which nothing was. *Above the floor*
 subtracts from both FDs that of the tokenizer's reconstructions of the test images. Precision and
-recall are those of the features, k = 3. *Runs* are seeds; where there are several, the mean is
-shown and the range in brackets. *Minutes* are of training, pairs counted, on two CPU cores shared
-with other work. Fewer than 10,000 samples are an estimate.
+recall are those of the features, k = 3. *Runs* are training seeds; where there are several, the
+mean is shown and the range in brackets, and only a difference beyond the ranges is one. Of one run
+each there is no measured spread: do not call one of two rows better that differ by a few tenths
+of FD. *Minutes* are of training, DD1's pairs counted, on two CPU cores shared
+with other work; where the machine was noted it stands beside the command, and minutes of different
+machines do not compare. Fewer than 10,000 samples are an estimate.
 """
+
+MISSING = """## What is missing
+
+- Every row that says "not run".
+- Official sizes: nothing of theirs was trained or measured with this code.
+- FD with a second seed of training for rows whose *runs* are 1: they have no spread.
+- Provenance of the files that say they are from before it was recorded."""
 
 
 def all_rows(preset: str, shape: tuple[list[int], int]) -> dict[str, tuple[rows.Row, ...]]:
     """The tables of quality by their heading, for one preset; `shape` are the steps from which the
-    teacher paints anew, and how many it has."""
+    teacher samples anew, and how many it has."""
     tables = {
         "Table 1: quality": rows.TABLE_1,
-        "Table 2: one step, then the teacher paints the end anew": rows.refined(*shape, preset),
-        "Table 4: where ψ and G start (300 iterations of CSD)": rows.TABLE_4,
+        "Table 2: one step, then the teacher samples the end anew": rows.refined(*shape, preset),
+        "Table 4: where guidance network ψ and generator G start (300 iterations of CSD)":
+            rows.TABLE_4,
         "Table 7: AR diffusion after GTS, ten Euler steps a token": rows.TABLE_7,
         "Table 9: alignment": rows.TABLE_9,
     }
@@ -159,6 +179,7 @@ def page(own: Path, assets: Path) -> str:
     for m in families:
         if m.other:
             parts += [f"## Other measurements of {m.preset}", other_table(m)]
+    parts += [*sections(assets, sorted({*shipped(assets), *rows.PRESETS})), MISSING]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 

@@ -1,6 +1,7 @@
 """A table of rows that are measured by FD: by both extractors, beside teacher and floor."""
 
 from dd2core.results.markdown import ABSENT, cell, markdown_table
+from dd2core.results.provenance import told
 from dd2core.results.schema import Measurement
 from train.results.measured import EXTRACTORS, Measured, by_both, fd_of, spread
 from train.results.rows import PRESETS, Row
@@ -40,8 +41,14 @@ def quality_table(measured: Measured, table: tuple[Row, ...]) -> str:
 def how(measured: Measured, row: Row, found: list[Measurement]) -> list[str]:
     """The commands that were run; what would have to be run where nothing was."""
     if found:
-        return list(dict.fromkeys(m.command for m in found))
+        return list(dict.fromkeys(f"{m.command}  # {_origin(m)}" for m in found))
     return [line.replace("{p}", measured.preset) for line in row.commands]
+
+
+def _origin(m: Measurement) -> str:
+    """Where a measurement comes from, and on what its generator was trained if that was noted."""
+    trained = f"; trained on {m.trained_on}" if m.trained_on else ""
+    return f"{told(m.provenance)}{trained}"
 
 
 def _numbers(measured: Measured, found: list[Measurement]) -> list[str]:

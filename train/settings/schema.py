@@ -282,7 +282,7 @@ class Evaluate:
 class Report:
     """What `train.report` writes."""
 
-    page: bool = False  # docs/results.md alone: README and assets stay as they are
+    page: bool = False  # the pages alone (README.md, docs/): assets stay as they are
 
 
 @dataclass
