@@ -9,6 +9,7 @@ file:
     api          the endpoints for programs
     requests     raw input → a checked request, or one clear sentence
     address      the view in the address bar, written and read
+    shipped      the models that lie in assets/, in the order of the picker
     serve/       models, runs (what a sampler made and what it cost), clocks (both measured alike),
                  turns (one at a time on the machine), tickets (which comparison is the wanted one),
                  token_score, and what stands between strangers and Gradio

@@ -20,8 +20,6 @@ from typing import Any, NoReturn
 from app.serve.environment import check_numbers, no_proxy
 from app.serve.memory import share_arenas
 
-DEFAULT_MODEL = "fashion-llamagen"
-
 
 def launch(page: Any, **options: Any) -> tuple:
     """Serve `page`; `options` go to `gr.Blocks.launch`. Returns what that returns."""
@@ -100,6 +98,7 @@ def _load(name: str | None = None) -> tuple[Any, Any]:
     from app import zero
     from app.page import build_page
     from app.serve.models import Models
+    from app.shipped import first_shipped
     from dd2core import DD2Error, load_pipeline
     from dd2core.store.folder import ASSETS
     from dd2core.store.hub import is_hub_id
@@ -112,7 +111,7 @@ def _load(name: str | None = None) -> tuple[Any, Any]:
                       file=sys.stderr, flush=True)
             models = Models.of(load_pipeline(name, device=device))
         else:
-            models = Models.on_disk(DEFAULT_MODEL, device)
+            models = Models.on_disk(first_shipped(), device)
         if zero.LENT:
             models.load_all()  # where the GPU is lent per call, weights must be there before
         return build_page(models), models

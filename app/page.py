@@ -9,9 +9,11 @@ import gradio as gr
 from app.address import FRONT, View
 from app.api import Handlers
 from app.html.present import refusal
+from app.own.samples import style
 from app.requests import ALL_CLASSES, MAX_FRAMES, MAX_IMAGES, MAX_SEED, SAMPLERS
 from app.serve.models import Models
 from app.serve.queue import waiting
+from app.serve.runs import Samplers
 from app.tabs.browser import offered
 from app.tabs.compare import FIRST_COUNT, SETTINGS, CompareTab
 from app.tabs.explore import ExploreTab
@@ -58,7 +60,7 @@ def build_page(models: Models) -> gr.Blocks:
 def _frame(models: Models) -> tuple[list[Tab], Shared, gr.HTML, gr.Tabs]:
     """Heading, picker, and the tabs with what is in them."""
     with gr.Row(elem_classes="dd2-top"):
-        head = gr.HTML(_head(models.default.pipe), elem_classes="dd2-flush", min_width=300)
+        head = gr.HTML(_head_and_pictures(models.default), elem_classes="dd2-flush", min_width=300)
         shared = Shared(models)
     shared.refusal = gr.HTML("", elem_id="no-model", elem_classes="dd2-flush dd2-no", padding=False)
     tabs = [kind(models) for kind in (*TABS, *offered())]
@@ -77,6 +79,11 @@ def _head(pipe: Any) -> str:
         f"needs {steps} steps for an image, and a copy distilled to need one. Same classes, same "
         "machine, side by side.</p></header>"
     )
+
+
+def _head_and_pictures(samplers: Samplers) -> str:
+    """The heading, and with it the pictures of the lists of classes."""
+    return _head(samplers.pipe) + style(samplers)
 
 
 def _connect(
@@ -140,7 +147,7 @@ def _fit(models: Models, tabs: list[Tab], view: View, model: Any) -> list[Any]:
     pipe = models.get(model).pipe
     where = view.choice("tab", [tab.id for tab in tabs], FRONT)
     values = [value for tab in tabs for value in tab.fit(pipe, view)]
-    return [model, where, gr.Tabs(selected=where), _head(pipe), *values]
+    return [model, where, gr.Tabs(selected=where), _head_and_pictures(models.get(model)), *values]
 
 
 def _publish(handlers: Handlers, models: Models) -> None:

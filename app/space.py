@@ -23,7 +23,7 @@ from pathlib import Path
 import gradio
 
 from app.serve.environment import no_proxy
-from app.static_page.assemble import shipped
+from app.shipped import shipped
 from app.static_page.space import static_space
 from dd2core import DD2Error
 from dd2core.store.folder import resolve
@@ -37,7 +37,7 @@ PATIENCE = 180.0  # seconds until it answers
 
 README = """---
 title: Distilled Decoding 2
-emoji: 👟
+emoji: 🎨
 colorFrom: green
 colorTo: blue
 sdk: gradio

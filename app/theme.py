@@ -53,4 +53,4 @@ EARLY = """<style>
 }
 </style>"""
 HEAD = EARLY + "".join(f"<script>{(FOLDER / name).read_text(encoding='utf-8')}</script>"
-               for name in ("page.js", "replay.js", "own/sketch.js", "own/card.js"))
+               for name in ("page.js", "replay.js", "own/sketch.js", "own/card.js", "tabs/pad.js"))

@@ -1,16 +1,15 @@
 """A moving picture of both samplers at work: `python -m train.movie preset=fashion-llamagen`.
 
 Writes `painting.gif` beside the weights: left the one-step images, right the teacher's as its
-tokens arrive, both slowed down alike, with clocks. Times are medians of `ROUNDS` runs in turns,
-decoding included.
+tokens arrive, the newest outlined, both slowed down alike, with clocks. Times are medians of
+`ROUNDS` runs in turns, decoding included.
 """
 
 from dd2core.pipeline import load_pipeline
 from dd2core.store.files import write_atomic, write_manifest
-from dd2core.tools.images import gif
 from train.engine import loop
 from train.evaluate import model_folder
-from train.publish.gif import COLOURS, COUNT, frames, record
+from train.publish.gif import race
 from train.settings.cli import main
 from train.settings.schema import Config
 
@@ -22,13 +21,11 @@ def run(cfg: Config) -> None:
     if cfg.dry_run:
         print(f"movie: of {folder}; dry run, nothing written")
         return
-    labels = [i % len(pipe.class_names) for i in range(COUNT)]
-    one, teacher = record(pipe, labels)
-    data = gif(*frames(one, teacher), COLOURS)
+    data, one, teacher = race(pipe)
     write_atomic(folder / "painting.gif", data)
     write_manifest(folder)
     print(f"movie: {folder / 'painting.gif'}, {len(data) / 2**10:.0f} KiB, one step "
-          f"{1e3 * one.seconds:.1f} ms, teacher {1e3 * teacher[-1].seconds:.1f} ms, decoding "
+          f"{1e3 * one.seconds:.1f} ms, teacher {1e3 * teacher.seconds:.1f} ms, decoding "
           "included")
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from app.serve.runs import Run, speedup
 from dd2core.tools.images import as_pillow, grid_image, zoom_to
 
-SMALL = 64  # pixels; below it images are enlarged to hard-edged pixels instead of being smoothed
+HARD = 40  # pixels; smaller images are enlarged to hard-edged pixels instead of being smoothed
+SMALL = 64  # pixels; larger images are slow on a CPU, and worth another file format
 TILE = 112  # least side of an image in a grid for programs, in pixels
 GAP = 4  # between images of that grid, in pixels
 RUNNING = "dd2-running"  # marks the verdict while the teacher paints
@@ -34,7 +35,7 @@ def grid(images: np.ndarray) -> Image.Image:
 
 def tile(image: np.ndarray, text: str) -> str:
     """One image with its alternative text."""
-    small = " dd2-hard" if image.shape[0] < SMALL else ""
+    small = " dd2-hard" if image.shape[0] < HARD else ""
     return (
         f'<img class="dd2-tile{small}" alt="{html.escape(text)}" decoding="sync" '
         f'src="{data_uri(image)}">'

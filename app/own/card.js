@@ -5,19 +5,27 @@ dd2.card = {
   height: 630,
 
   async draw() {
+    const text = (place) => document.querySelector(place)?.innerText.trim() ?? "";
+    const verdict = [text("#verdict .dd2-ratio"), text("#verdict .dd2-times")].filter(Boolean);
+    const address = location.href.replace(/[?&]__theme=\w+/, "");
+    return this.paint(verdict.join(" · "), text("#verdict .dd2-ratio + p"),
+      [text("#machine"), address], true);
+  },
+  share() { /* what links to the page show: nothing that is of one machine; `share.png` */
+    const head = document.querySelector("#verdict .dd2-ratio").innerText.trim();
+    return this.paint(head, "A one-step image model beside its autoregressive teacher", [], false);
+  },
+  async paint(head, note, feet, clocks) {
     const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
     canvas.width = this.width;
     canvas.height = this.height;
     pen.fillStyle = "#ffffff";
     pen.fillRect(0, 0, this.width, this.height);
-    const text = (place) => document.querySelector(place)?.innerText.trim() ?? "";
-    const verdict = [text("#verdict .dd2-ratio"), text("#verdict .dd2-times")].filter(Boolean);
-    this.write(pen, verdict.join(" · "), 40, 62, "700 40px", "#0f172a");
-    this.write(pen, text("#verdict .dd2-ratio + p"), 40, 98, "400 20px", "#475569");
-    await this.half(pen, "#one-step", "One step", 40, "#0f766e");
-    await this.half(pen, "#teacher", "Teacher", 620, "#a85a00");
-    this.write(pen, text("#machine"), 40, 584, "400 17px", "#475569");
-    this.write(pen, location.href.replace(/[?&]__theme=\w+/, ""), 40, 612, "400 17px", "#475569");
+    this.write(pen, head, 40, 62, clocks ? "700 40px" : "700 48px", "#0f172a");
+    this.write(pen, note, 40, 98, clocks ? "400 20px" : "400 24px", "#475569");
+    await this.half(pen, "#one-step", "One step", 40, "#0f766e", clocks);
+    await this.half(pen, "#teacher", "Teacher", 620, "#a85a00", clocks);
+    feet.forEach((foot, i) => this.write(pen, foot, 40, 584 + 28 * i, "400 17px", "#475569"));
     return canvas;
   },
   write(pen, text, x, y, font, colour) { /* shrunk, rather than cut off */
@@ -25,15 +33,15 @@ dd2.card = {
     pen.fillStyle = colour;
     pen.fillText(text.replace(/\s+/g, " "), x, y, this.width - x - 40);
   },
-  async half(pen, place, title, left, colour) {
+  async half(pen, place, title, left, colour, clocks) {
     const images = [...document.querySelectorAll(`${place} img`)];
     const ms = document.querySelector(`${place} .dd2-panel`)?.dataset.ms; /* as in the ratio */
-    const clock = ms ? dd2.duration(+ms) : "";
-    this.write(pen, `${title} · ${clock}`, left, 140, "640 26px", colour);
+    const said = clocks ? `${title} · ${ms ? dd2.duration(+ms) : ""}` : title;
+    this.write(pen, said, left, 140, "640 26px", colour);
     const across = images.length > 8 ? Math.ceil(Math.sqrt(images.length) * 1.4)
       : images.length > 3 ? Math.ceil(images.length / 2) : Math.max(1, images.length);
     const down = Math.ceil(images.length / across);
-    const cell = Math.min(540 / across, 400 / down);
+    const cell = Math.min(540 / across, (clocks ? 400 : 456) / down);
     pen.imageSmoothingEnabled = !images[0]?.classList.contains("dd2-hard");
     for (const [i, image] of images.entries()) {
       await image.decode().catch(() => {});

@@ -73,5 +73,6 @@ def _says(index: Index, distance: float) -> str:
         f"{verdict} Their median distance is {index.median:.2f}. Searched: {whole} training "
         f"pictures, in {index.codes.shape[1]} principal directions of a classifier’s features; the "
         f"picture that is nearest by all features is among three such for {index.agreement:.0%} of "
-        f"held-out pictures. Shown at {index.thumbnails.shape[1]} pixels a side, in eight shades."
+        f"held-out pictures. Shown at {index.thumbnails.shape[1]} pixels a side, in eight shades"
+        f"{'' if index.thumbnails.shape[-1] == 1 else ' of each colour'}."
     )

@@ -23,14 +23,15 @@ KINDS = ("PNG", "JPEG", "WEBP")
 HEAD = re.compile(r"data:image/(?:png|jpeg|webp);base64,")
 
 
-def read_picture(text: Any, size: int, channels: int) -> Tensor:
-    """A picture cut to a square of `size` pixels, uint8 (1, channels, size, size).
+def read_picture(text: Any, size: int, channels: int, paper: str = "black") -> Tensor:
+    """A picture cut to a square of `size` pixels, uint8 (1, channels, size, size); `paper` is
+    behind what is transparent.
 
     Raises:
         gr.Error: it is none, or too large.
     """
     image = _open("The picture", text)
-    flat = Image.new("RGBA", image.size, "black")
+    flat = Image.new("RGBA", image.size, paper)
     flat.alpha_composite(image)
     square = ImageOps.fit(flat.convert("L" if channels == 1 else "RGB"), (size, size))
     pixels = np.asarray(square).reshape(size, size, channels)

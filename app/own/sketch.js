@@ -27,6 +27,11 @@ dd2.sketch = {
     this.board = board;
     this.size = +board.dataset.size;
     [this.picture, this.mask] = board.querySelectorAll("canvas");
+    if (this.paper !== board.dataset.paper) { /* of another model: a pen that can be seen on it */
+      this.paper = board.dataset.paper;
+      this.element.querySelector("[type=color]").value =
+        this.paper === "white" ? "#000000" : "#ffffff";
+    }
     this.mask.onpointerdown = (event) => this.down(event);
     this.mask.onpointermove = (event) => this.move(event);
     this.mask.onpointerup = this.mask.onpointercancel = () => this.up();
@@ -91,7 +96,7 @@ dd2.sketch = {
     if (what === "file") this.element.querySelector("[type=file]").click();
     else if (what === "empty" || what === "invert") {
       pen.globalCompositeOperation = what === "invert" ? "difference" : "source-over";
-      pen.fillStyle = what === "invert" ? "#fff" : "#000";
+      pen.fillStyle = what === "invert" ? "#fff" : this.paper;
       pen.fillRect(0, 0, n, n);
       pen.globalCompositeOperation = "source-over";
       if (what === "empty") this.element.querySelector("[value=draw]").click();
@@ -125,7 +130,7 @@ dd2.sketch = {
     }
     const side = Math.min(image.width, image.height), pen = this.picture.getContext("2d");
     pen.imageSmoothingQuality = "high";
-    pen.fillStyle = "#000";
+    pen.fillStyle = this.paper;
     pen.fillRect(0, 0, this.size, this.size);
     pen.drawImage(image, (image.width - side) / 2, (image.height - side) / 2, side, side,
       0, 0, this.size, this.size);

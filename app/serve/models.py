@@ -2,14 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from app.requests import quote, refuse
 from app.serve.runs import Samplers
+from app.shipped import shipped
 from dd2core import DD2Error, load_pipeline
-from dd2core.store.files import read_json
-from dd2core.store.folder import ASSETS
 
 
 class Models:
@@ -73,16 +71,3 @@ class Models:
         """Load every model now, not when first asked for."""
         for name in self.names:
             self.get(name)
-
-
-def shipped(assets: Path = ASSETS) -> list[str]:
-    """Names of the shipped models that have a generator."""
-    names = []
-    for config in sorted(assets.glob("*/config.json")):
-        try:
-            parts = read_json(config).get("parts", [])
-        except DD2Error:  # being written, or damaged: not on offer
-            continue
-        if "generator" in parts:
-            names.append(config.parent.name)
-    return names

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from app.shipped import shipped
 from app.static_page.runtime import WEBGPU, fetch
 from dd2core import DD2Error
 from dd2core.graphs import ABOUT, DECODER, GENERATOR, STEP
@@ -113,12 +114,6 @@ def _later(name: str) -> bool:
 def webgpu_bytes(folder: Path) -> int:
     """Bytes of the engine that a browser with WebGPU fetches on top."""
     return sum(entry["bytes"] for name, entry in read_json(folder / LIST).items() if _later(name))
-
-
-def shipped() -> list[str]:
-    """The models inside this repository, the page's default first."""
-    found = sorted(p.parent.name for p in (ROOT / "assets").glob("*/config.json"))
-    return sorted(found, key=lambda name: name != "fashion-llamagen")
 
 
 def main(arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ from dd2core.store.files import read_json, write_atomic
 
 README = """---
 title: Distilled Decoding 2, in your browser
-emoji: 👟
+emoji: 🎨
 colorFrom: green
 colorTo: blue
 sdk: static

@@ -17,7 +17,7 @@ from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
 from app.serve.runs import Run, machine, speedup
 from app.serve.tickets import Tickets
 from app.tabs.compare_controls import examples, labels, teachers_settings
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, said_by, told
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, said_by, told
 from dd2core import DD2Error
 from dd2core.store.names import as_file_name
 
@@ -85,9 +85,7 @@ class CompareTab(Tab):
             self.stop = gr.Button("Stop", variant="stop", min_width=60, elem_id="stop")
         self.says_no()
         with gr.Row(elem_classes="dd2-controls"):
-            self.name = gr.Dropdown(
-                [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class", min_width=100
-            )
+            self.name = class_list([ALL_CLASSES, *pipe.class_names])
             self.count = gr.Slider(
                 1, MOST_IMAGES, value=FIRST_COUNT, step=1, label="Images", elem_id="count",
                 min_width=100,

@@ -1,5 +1,7 @@
-"""The tab that walks through the latent: two seeds, a slider between, every class at one noise."""
+"""The tab that walks through the latent: two seeds, a slider between, every class at one noise,
+and a map of both."""
 
+import contextlib
 import html
 import json
 from typing import Any
@@ -13,9 +15,11 @@ from app.html import present
 from app.html.files import animation, keep_bytes, still
 from app.requests import MAX_SEED, number, read_class, read_seed
 from app.serve.runs import Run
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, told
+from app.tabs.pad import no_pad, pad
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, told
+from dd2core import DD2Error
 
-SHOWN_CLASSES = 10  # painted at the same noise; a model may know a thousand
+SHOWN_CLASSES = 10  # painted at the same noise, neighbours in the list; a model may know a thousand
 COLUMNS = 8  # of the morph grid
 FRAMES = 24  # of the animation, one way
 # Of seeds, by model, chosen by looking; (0, 1) for others.
@@ -25,7 +29,8 @@ EXPLAIN = """
 A latent is the noise that the generator turns into an image: the same latent, the same image. The
 slider goes from one seed's latent to the other's along a great circle, and every stop is painted
 afresh in one forward pass, all classes in one batch. To swap the class at fixed noise, press one of
-the small pictures: only the class changes.
+the small pictures: only the class changes. The map shows both at once: drag its ring, or move it
+with the arrow keys.
 """
 
 
@@ -39,18 +44,20 @@ class ExploreTab(Tab):
         pipe = self.models.default.pipe
         flush = {"elem_classes": "dd2-flush"}
         with gr.Row(elem_classes="dd2-controls dd2-low"):
-            self.name = gr.Dropdown(
-                pipe.class_names, value=pipe.class_names[0], label="Class", min_width=100
-            )
+            self.name = class_list(pipe.class_names)
             self.start = _seed(first_pair(pipe)[0], "From seed", "from-seed")
             self.end = _seed(first_pair(pipe)[1], "To seed", "to-seed")
         self.says_no()
         self.place = gr.Slider(
             0, 1, value=0.5, step=0.01, label="Place between the two", elem_id="place", buttons=[]
         )
-        self.stage = gr.HTML(
-            _blank(pipe), elem_id="stage", js_on_load="dd2.choose(element, props, trigger)", **flush
-        )
+        with gr.Row():
+            with gr.Column(min_width=300):
+                self.stage = gr.HTML(_blank(pipe), elem_id="stage",
+                                     js_on_load="dd2.choose(element, props, trigger)", **flush)
+            with gr.Column(min_width=300):
+                self.pad = gr.HTML(no_pad(_labels(pipe, 0)), elem_id="pad", padding=False,
+                                   js_on_load="dd2.pad.mount(element, props, trigger)", **flush)
         with gr.Row():
             grid = gr.Button("Morph grid", min_width=140, elem_id="morph")
             gif = gr.Button("Make a GIF", min_width=140, elem_id="gif")
@@ -60,9 +67,10 @@ class ExploreTab(Tab):
         self.sheet = gr.HTML("", elem_id="sheet", **flush)
         gr.Markdown("#### Explore the latent" + EXPLAIN, elem_classes="dd2-intro")
         self.made = gr.Textbox("", visible=False, label="Made of")  # what sheet and GIF show
+        self.mapped = gr.Textbox("", visible=False, label="Mapped")  # what the map shows
         self.extras = [self.sheet, self.download, self.made]
         self.fitted = [self.name, self.start, self.end, self.place, self.stage, *self.extras,
-                       self.refusal]
+                       self.pad, self.mapped, self.refusal]
         self.inputs = [shared.model, self.name, self.start, self.end, self.place]
         self.outputs = [self.stage, self.address]
         self._connect(shared, grid, gif)
@@ -73,10 +81,12 @@ class ExploreTab(Tab):
         chosen = self.stage.click(
             None, None, self.name, js="() => dd2.chosen", api_visibility="private"
         )
+        dragged = self.pad.input(None, None, [self.name, self.place], js="() => dd2.pad.value",
+                                 api_visibility="private")
         events = [self.place.input(**live), self.name.input(**live), self.start.input(**live),
-                  self.end.input(**live), chosen.then(**live)]
-        tidy = {"fn": self.tidy, "inputs": [*self.inputs[:4], self.made], "outputs": self.extras,
-                **LIVE}
+                  self.end.input(**live), chosen.then(**live), dragged.then(**live)]
+        tidy = {"fn": self.tidy, "inputs": [*self.inputs[:4], self.made, self.mapped],
+                "outputs": [*self.extras, self.pad, self.mapped], **LIVE}
         for event in events:
             self.note_address(shared, event)
             event.then(**tidy)
@@ -96,12 +106,20 @@ class ExploreTab(Tab):
             view.whole("seed", 0, MAX_SEED, first_pair(pipe)[0]),
             view.whole("to", 0, MAX_SEED, first_pair(pipe)[1]),
             view.number("at", 0, 1, 0.5),
-            _blank(pipe), *nothing_made(), "",
+            _blank(pipe), *nothing_made(), no_pad(_labels(pipe, 0)), "", "",
         ]
 
     def arrive(self, event: Any, shared: Shared) -> None:
         """See `Tab.arrive`."""
         self.fill_in_front(event, shared, self.paint, self.inputs, self.outputs)
+
+        def tidy(where: Any, *values: Any) -> tuple:
+            skipped = (gr.skip(),) * (len(self.extras) + 2)
+            return self.tidy(*values) if where == self.id else skipped
+
+        tidy.__qualname__ = f"{type(self).__name__}.tidy"
+        event.then(tidy, [shared.where, *self.inputs[:4], self.made, self.mapped],
+                   [*self.extras, self.pad, self.mapped], **QUIET, queue=False)
 
     def paint(self, model: Any, name: Any, start: Any, end: Any, place: Any) -> tuple[str, str]:
         """The stage at one place, and the address. Both ends are painted in the same pass."""
@@ -120,11 +138,21 @@ class ExploreTab(Tab):
         names = [pipe.class_names[i] for i in labels]
         return _stage(run, names, here, seeds, place), query
 
-    def tidy(self, model: Any, name: Any, start: Any, end: Any, made: Any) -> tuple:
-        """Sheet, GIF and what they show: gone, once the settings are others."""
+    def tidy(self, model: Any, name: Any, start: Any, end: Any, made: Any, mapped: Any) -> tuple:
+        """Sheet, GIF and what they show: gone, once the settings are others; and the map with what
+        it shows, painted anew for other seeds or classes."""
+        skip = gr.skip()
+        extras: tuple = (skip,) * len(self.extras)
         if made and made != _key(model, name, start, end):
-            return nothing_made()
-        return (gr.skip(),) * len(self.extras)
+            extras = nothing_made()
+        with contextlib.suppress(gr.Error, DD2Error):  # `paint` has said what is wrong
+            samplers = self.models.get(model)
+            pipe = samplers.pipe
+            labels, seeds = _labels(pipe, read_class(pipe, name)), _read_seeds(start, end)
+            key = _key(pipe.name, labels, seeds)
+            if key != mapped:
+                return (*extras, pad(samplers, labels, seeds), key)
+        return (*extras, skip, skip)
 
     def morph(self, model: Any, name: Any, start: Any, end: Any) -> tuple[str, Any, str]:
         """Every class on the way from one seed to the other, one row each; no GIF of other
@@ -199,8 +227,9 @@ def _labels(pipe: Any, label: int) -> list[int]:
     large images paints the chosen one only: more would make the slider stall."""
     if pipe.device.type == "cpu" and pipe.image_size > present.SMALL:
         return [label]
-    first = list(range(min(len(pipe.class_names), SHOWN_CLASSES)))
-    return first if label in first else [*first[:-1], label]
+    last = len(pipe.class_names)
+    start = max(0, min(label // SHOWN_CLASSES * SHOWN_CLASSES, last - SHOWN_CLASSES))
+    return list(range(start, min(last, start + SHOWN_CLASSES)))
 
 
 def _blank(pipe: Any) -> str:
@@ -232,7 +261,8 @@ def _stage(
         f"decoder {present.duration(run.decode_seconds)}"
     )
     return (
-        f'<div class="dd2-stage">{big}</div><div class="dd2-strip">{"".join(small)}</div>'
+        f'<div class="dd2-stage" data-class="{html.escape(name)}" data-at="{place:g}">{big}</div>'
+        f'<div class="dd2-strip">{"".join(small)}</div>'
         f'<p class="dd2-machine" id="latent-cost">{cost}</p>'
     )
 

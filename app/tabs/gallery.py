@@ -11,7 +11,7 @@ from app.api import plain_errors
 from app.html import present
 from app.own.novelty import index_of, nearest_html
 from app.requests import ALL_CLASSES, MAX_SEED, quote, read_request, read_seed, refuse
-from app.tabs.tab import LIVE, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, class_list, told
 
 COUNT = 64
 COUNT_LARGE = 9  # of large images on a CPU, where sixty-four would take minutes
@@ -28,9 +28,7 @@ class GalleryTab(Tab):
         pipe = self.models.default.pipe
         flush = {"elem_classes": "dd2-flush"}
         with gr.Row(elem_classes="dd2-controls dd2-low"):
-            self.name = gr.Dropdown(
-                [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class", min_width=100
-            )
+            self.name = class_list([ALL_CLASSES, *pipe.class_names])
             self.seed = gr.Number(
                 0, minimum=0, maximum=LAST_SEED, precision=0, label="First seed", min_width=80,
                 elem_id="gallery-seed",

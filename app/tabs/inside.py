@@ -11,7 +11,7 @@ from app.html.charts import side_by_side
 from app.html.moving import moving
 from app.html.score_view import charts_of, says, training_charts, whole_picture
 from app.requests import MAX_SEED, number, read_class, read_seed, whole
-from app.tabs.tab import LIVE, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, class_list, told
 
 OPENING = """
 ## Inside the method
@@ -46,7 +46,7 @@ class InsideTab(Tab):
             gr.Markdown(EXPLAIN, elem_classes="dd2-intro")
         gr.Markdown("### One token of one picture", elem_classes="dd2-intro")
         with gr.Row(elem_classes="dd2-controls"):
-            self.name = gr.Dropdown(pipe.class_names, value=pipe.class_names[0], label="Class")
+            self.name = class_list(pipe.class_names)
             self.seed = gr.Number(0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed")
         with gr.Row(elem_classes="dd2-controls"):
             self.token = gr.Slider(

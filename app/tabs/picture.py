@@ -10,9 +10,10 @@ from app.address import View, address
 from app.api import plain_errors
 from app.html import present
 from app.own.pictures import read_mask, read_picture
+from app.own.samples import paper
 from app.own.tasks import Rebuilt, Way
 from app.requests import MAX_SEED, read_class, read_seed
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, told
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, told
 
 EXPLAIN = """
 #### What fills the hole
@@ -32,7 +33,8 @@ RASTER = "those above, and to the left in the same row"
 SCALES = ("all coarser scales, where a token is erased when at least half of its area is; the "
           "coarse tokens that you keep still say something of what was there")
 BOARD = (
-    '<div class="dd2-board" data-size="{size}" data-src="{source}" data-erased="{erased}">'
+    '<div class="dd2-board" data-size="{size}" data-src="{source}" data-erased="{erased}" '
+    'data-paper="{paper}">'
     '<canvas class="dd2-tile{hard}" width="{size}" height="{size}" role="img" '
     'aria-label="The picture"></canvas>'
     '<canvas class="dd2-tile{hard}" width="{size}" height="{size}" role="img" '
@@ -75,15 +77,14 @@ class PictureTab(Tab):
         with gr.Row():
             with gr.Column(min_width=260):
                 self.board = gr.HTML(
-                    board(pipe, None), html_template="${value}" + TOOLS, elem_id="sketch",
+                    board(self.models.default, None), html_template="${value}" + TOOLS,
+                    elem_id="sketch",
                     js_on_load="dd2.sketch.mount(element, props, trigger)", **flush,
                 )
             with gr.Column(min_width=260):
                 self.kept = gr.HTML(_kept(None), elem_id="kept", **flush)
         with gr.Row(elem_classes="dd2-controls"):
-            self.name = gr.Dropdown(
-                pipe.class_names, value=pipe.class_names[0], label="Class", min_width=100
-            )
+            self.name = class_list(pipe.class_names)
             self.seed = gr.Number(
                 0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed", min_width=80,
                 elem_id="picture-seed",
@@ -121,8 +122,8 @@ class PictureTab(Tab):
         view = view.without() if view.given.get("class") in names else view.without("class")
         return [
             gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
-            view.whole("seed", 0, MAX_SEED, 0), board(pipe, None), _kept(None), _filled(None),
-            explain(pipe), "",
+            view.whole("seed", 0, MAX_SEED, 0), board(self.models.get(pipe.name), None),
+            _kept(None), _filled(None), explain(pipe), "",
         ]
 
     def arrive(self, event: Any, shared: Shared) -> None:
@@ -137,12 +138,12 @@ class PictureTab(Tab):
         label, seed = read_class(pipe, name), _read_seed(seed)
         with plain_errors():
             image = samplers.gallery([label], seed).images[0]
-        return board(pipe, image), address(self.id, model or pipe.name, class_=name, seed=seed)
+        return board(samplers, image), address(self.id, model or pipe.name, class_=name, seed=seed)
 
     def look(self, model: Any, picture: Any, mask: Any, *_: Any) -> tuple[str, str]:
         """What the tokenizer keeps of the picture; what filled another one is gone."""
         samplers = self.models.get(model)
-        pixels = _read(samplers.pipe, picture)
+        pixels = _read(samplers, picture)
         try:
             erased = read_mask(mask, samplers.pipe.image_size)
         except gr.Error:  # nothing is erased yet
@@ -155,7 +156,7 @@ class PictureTab(Tab):
         samplers = self.models.get(model)
         pipe = samplers.pipe
         label, seed = read_class(pipe, name), _read_seed(seed)
-        pixels, erased = _read(pipe, picture), read_mask(mask, pipe.image_size)
+        pixels, erased = _read(samplers, picture), read_mask(mask, pipe.image_size)
         with plain_errors():
             kept = samplers.rebuild(pixels, erased)
             ways = samplers.fill(pixels, erased, label, seed)
@@ -169,17 +170,19 @@ def explain(pipe: Any) -> str:
     return EXPLAIN.format(tokens=pipe.teacher.num_tokens, order=RASTER if single else SCALES)
 
 
-def board(pipe: Any, image: np.ndarray | None) -> str:
-    """The picture to draw on, its lower half erased; black without an image."""
+def board(samplers: Any, image: np.ndarray | None) -> str:
+    """The picture to draw on, its lower half erased; without an image the model's paper."""
+    pipe, colour = samplers.pipe, paper(samplers)
     if image is None:
-        channels = pipe.teacher.tokenizer.cfg.in_channels
-        image = np.zeros((pipe.image_size, pipe.image_size, channels), np.uint8)
+        shape = (pipe.image_size, pipe.image_size, pipe.teacher.tokenizer.cfg.in_channels)
+        image = np.full(shape, 255 if colour == "white" else 0, np.uint8)
     return BOARD.format(size=pipe.image_size, source=present.data_uri(image), erased="bottom",
-                        hard=" dd2-hard" if pipe.image_size < present.SMALL else "")
+                        paper=colour, hard=" dd2-hard" if pipe.image_size < present.HARD else "")
 
 
-def _read(pipe: Any, picture: Any) -> Any:
-    return read_picture(picture, pipe.image_size, pipe.teacher.tokenizer.cfg.in_channels)
+def _read(samplers: Any, picture: Any) -> Any:
+    size, channels = samplers.pipe.image_size, samplers.pipe.teacher.tokenizer.cfg.in_channels
+    return read_picture(picture, size, channels, paper(samplers))
 
 
 def _read_seed(seed: Any) -> int:

@@ -11,7 +11,7 @@ from app.html import measured, present
 from app.html.charts import Axes, Chart, Line, Mark, around, draw
 from app.requests import ALL_CLASSES, MAX_SEED, read_request, whole
 from app.serve.runs import Run
-from app.tabs.tab import LIVE, Shared, Tab, told
+from app.tabs.tab import LIVE, Shared, Tab, class_list, told
 
 COUNT = 8  # images
 SHOWS_MOST = ("fashion-var",)  # models where one pass more shows something, by looking
@@ -33,9 +33,7 @@ class RefineTab(Tab):
         """See `Tab.build`."""
         pipe = self.models.default.pipe
         with gr.Row(elem_classes="dd2-controls dd2-low"):
-            self.name = gr.Dropdown(
-                [ALL_CLASSES, *pipe.class_names], value=ALL_CLASSES, label="Class"
-            )
+            self.name = class_list([ALL_CLASSES, *pipe.class_names])
             self.seed = gr.Number(
                 0, minimum=0, maximum=MAX_SEED, precision=0, label="Seed", elem_id="refine-seed"
             )

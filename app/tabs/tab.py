@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.address import View
 from app.html.present import refusal
+from app.own.samples import CLASSES
 from app.serve.models import Models
 from dd2core import DD2Error
 
@@ -26,6 +27,11 @@ PICKER = (
     '<label class="dd2-pick"><span>Model</span><select {{#if single}}disabled{{/if}}>'
     '{{#each names}}<option value="{{this}}">{{this}}</option>{{/each}}</select></label>'
 )
+
+
+def class_list(names: list[str]) -> gr.Dropdown:
+    """A list of classes, the first one chosen, each with its picture (`app.own.samples`)."""
+    return gr.Dropdown(names, value=names[0], label="Class", min_width=100, elem_classes=CLASSES)
 
 
 def told(handler: Callable[..., Any], outputs: int) -> Callable[..., tuple]:

@@ -1,11 +1,14 @@
 """The tabs beside Compare, the model picker and the addresses of views, without a browser."""
 
+import base64
 import io
 import json
 import os
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 import zipfile
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,14 +25,15 @@ from app.html import measured, present
 from app.html.charts import Axes, Chart, Line, Mark, around, draw, ticks
 from app.html.files import animation, archive
 from app.page import TABS
-from app.serve.models import Models, shipped
+from app.serve.models import Models
 from app.serve.token_score import covered, examine
-from app.tabs.explore import ExploreTab
+from app.shipped import PREFERRED, first_shipped, shipped
+from app.tabs.explore import ExploreTab, _labels
 from app.tabs.inside import InsideTab
 from app.tabs.refine import RefineTab
 from app.tabs.results import ResultsTab, tables_of
 from app.zero import seconds_for
-from dd2core import Pipeline
+from dd2core import DD2Error, Pipeline
 from dd2core.noise import slerp
 from dd2core.score import posterior_mean
 from tests.support import tiny, tiny_var
@@ -71,6 +75,19 @@ def test_only_whole_models_with_a_generator_are_on_offer(tmp_path):
     (tmp_path / "screenshots").mkdir()
     assert shipped(tmp_path) == ["a"]
     assert "fashion-llamagen" in shipped()
+
+
+def test_the_page_opens_with_the_first_of_the_preferred_order_that_is_whole(tmp_path):
+    with pytest.raises(DD2Error, match=r"No model lies in assets/: set DD2_MODEL"):
+        first_shipped(tmp_path)
+    whole, bare = '{"parts": ["generator"]}', '{"parts": ["tokenizer"]}'
+    for name, text in (("zebra", whole), ("abacus", whole), (PREFERRED[1], whole),
+                       (PREFERRED[3], whole), (PREFERRED[0], bare)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(text)
+    assert shipped(tmp_path) == [PREFERRED[1], PREFERRED[3], "abacus", "zebra"]
+    (tmp_path / PREFERRED[0] / "config.json").write_text(whole)
+    assert first_shipped(tmp_path) == PREFERRED[0] == "emoji-llamagen"
 
 
 def test_endpoints_take_a_model_as_their_last_argument(models):
@@ -150,6 +167,32 @@ def test_the_slider_paints_the_ends_the_place_between_and_every_class(models, pi
     other, _ = tab.paint(None, pipe.class_names[2], 1, 2, 0.75)
     pictures = [text.split('id="latent-cost"')[0] for text in (html, same, other)]
     assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_the_map_is_what_the_slider_paints_and_is_painted_anew_only_for_others(models, pipe):
+    tab = ExploreTab(models)
+    names = pipe.class_names
+    *_, shown, key = tab.tidy(None, names[2], 1, 2, "", "")
+    data = base64.b64decode(re.search(r"base64,([^\"]+)", shown)[1])
+    picture = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+    way = slerp(pipe.latents(1, 1), pipe.latents(1, 2), torch.tensor([0.25]))
+    wanted = pipe.sample_one_step([3], latents=way).images[0, ..., 0]
+    cell = picture[29:29 + 28, 3 * 29:3 * 29 + 28].astype(int)  # second row: a quarter of the way
+    assert np.abs(cell - wanted).max() <= 1 and picture.shape == (5 * 29 - 1, 10 * 29 - 1)
+    assert json.loads(unescape(re.search(r'data-classes="([^"]+)"', shown)[1])) == names
+    skip = gr.skip()
+    assert tab.tidy(None, names[5], 1, 2, "", key)[-2:] == (skip, skip)  # another class of the same
+    assert tab.tidy(None, names[2], 1, 3, "", key)[-1] not in (skip, key)
+    assert tab.tidy(None, names[2], -1, 3, "", key)[-2:] == (skip, skip)  # refused elsewhere
+
+
+def test_classes_are_shown_by_tens_with_the_chosen_one_among_them():
+    many = SimpleNamespace(class_names=["x"] * 34, image_size=48, device=torch.device("cpu"))
+    assert [_labels(many, i)[0] for i in (0, 9, 10, 29, 30, 33)] == [0, 0, 10, 20, 24, 24]
+    assert all(label in _labels(many, label) and len(_labels(many, label)) == 10
+               for label in range(34))
+    few = SimpleNamespace(class_names=["x"] * 3, image_size=48, device=torch.device("cpu"))
+    assert _labels(few, 2) == [0, 1, 2]
 
 
 def test_the_morph_has_a_row_for_each_class(models, pipe):

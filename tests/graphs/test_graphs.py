@@ -16,26 +16,15 @@ from dd2core.pipeline import Pipeline
 from dd2core.sampling import Sampling
 from dd2core.store.folder import Model
 from dd2core.tools.numerics import nearest_code
-from tests.support import tiny, tiny_var
+from tests.support import tiny, tiny_colour, tiny_var
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 
-def wide() -> Model:
-    """RGB, a token table, patches of pixels, velocity, as the larger presets may have it."""
-    from dd2core.families.codebook import scaled_codebook
-    from dd2core.families.llamagen.settings import TransformerConfig, VQConfig
-    from dd2core.families.llamagen.teacher import LlamaGenTeacher
-    from dd2core.families.llamagen.tokenizer import VQTokenizer
-    from dd2core.families.llamagen.transformer import LlamaGenTransformer
-
-    vq = VQTokenizer(VQConfig(24, 3, 8, (1, 2), (1, 1), 8, 32, 4, 4, True, patch=3))
-    sizes = TransformerConfig(2, 32, 2, 64, vq.cfg.grid, 32, 4, 3, "table")
-    t = LlamaGenTeacher(vq, LlamaGenTransformer(sizes, scaled_codebook(vq.codes)[0]))
-    g = tiny.score_model(t).requires_grad_(False).eval()
-    g.prediction = "velocity"
-    return Model("wide", "llamagen", tiny.CLASSES, Sampling(2.0), t, g, None, 24)
+def colour() -> Model:
+    """The emoji presets' pictures, with a token table and velocity besides."""
+    return tiny_colour.model("table", "velocity")
 
 
 def plain_var() -> Model:
@@ -45,7 +34,7 @@ def plain_var() -> Model:
                  tiny.score_model(t).requires_grad_(False).eval(), None, 16)
 
 
-MADE = {"tiny": tiny.model, "tiny-var": tiny_var.model, "wide": wide, "plain-var": plain_var}
+MADE = {"tiny": tiny.model, "tiny-var": tiny_var.model, "colour": colour, "plain-var": plain_var}
 
 
 @pytest.fixture(scope="module", params=list(MADE))

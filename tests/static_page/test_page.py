@@ -17,12 +17,13 @@ from dd2core.pipeline import Pipeline
 from dd2core.store.files import read_json, write_json
 from dd2core.store.folder import save_folder
 from tests.conftest import unavailable
-from tests.support import tiny, tiny_var
+from tests.support import tiny, tiny_colour, tiny_var
 from tests.support.browser_helpers import is_foreign, keep
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-MODELS = {"tiny": lambda: tiny.model(channels=3), "tiny-var": tiny_var.model}
+MODELS = {"tiny": lambda: tiny.model(channels=3), "tiny-var": tiny_var.model,
+          "tiny-colour": tiny_colour.model}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def folder(models, tmp_path_factory):
         names.append(str(tmp_path_factory.getbasetemp() / f"models{len(names)}" / name))
     out = tmp_path_factory.mktemp("web") / "space"
     try:
-        assert space.static_space(out, names).startswith("It is whole: 2 models")
+        assert space.static_space(out, names).startswith("It is whole: 3 models")
     except DD2Error as error:
         if "registry" not in str(error):
             raise
@@ -128,7 +129,7 @@ def test_given_latents_are_painted_as_python_paints_them(visit, models):
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_race_ends_and_the_slider_paints_without_scrolling_sideways(visit, width):
-    tab = visit(width=width)
+    tab = visit("model=tiny-colour", width)
     before = tab.eval_on_selector("#way-image", "c => c.toDataURL()")
     tab.eval_on_selector("#place", "p => { p.value = 1; p.dispatchEvent(new Event('input')); }")
     tab.wait_for_selector("text=100% of the way")
@@ -138,12 +139,48 @@ def test_the_race_ends_and_the_slider_paints_without_scrolling_sideways(visit, w
     tab.wait_for_selector("html[data-state=raced]")
     assert tab.inner_text("#one-clock").endswith("ms")
     assert "readings" in tab.inner_text("#teacher-spread") and "×" in tab.inner_text("#verdict")
-    assert "16 of 16 steps" in tab.inner_text("#teacher")
-    wide = ("[...document.querySelectorAll('*')].filter(e => e.getBoundingClientRect().right > "
-            "document.documentElement.clientWidth + 1).map(e => e.outerHTML.slice(0, 80))")
+    assert "64 of 64 steps" in tab.inner_text("#teacher")
+    wide = ("[...document.querySelectorAll('*')].filter(e => !e.closest('#classes *') && "
+            "e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)"
+            ".map(e => e.outerHTML.slice(0, 80))")
     assert tab.evaluate(wide) == []
+    tab.wait_for_selector("#classes[data-painted='tiny-colour 0']")
+    assert tab.eval_on_selector_all("#classes canvas", "all => all.map(c => c.width)") == [48] * 30
+    tab.click("#classes button:nth-child(4)")
+    tab.wait_for_function("n => document.querySelector('#one').ariaLabel.startsWith(n)",
+                          arg=tiny_colour.CLASSES[3])
     assert tab.eval_on_selector_all("canvas", "all => all.every(c => c.ariaLabel)")
     keep(tab, f"static-{width}")
+
+
+@pytest.mark.browser
+def test_the_slider_keeps_two_pictures_under_way_and_ends_at_the_last_place(visit):
+    tab = visit()
+    most, asked, last = tab.evaluate("""async () => {
+      const { newest } = await import(`${location.href.split("?")[0]}slider.js`);
+      let place = 0, running = 0, most = 0;
+      const asked = [], move = newest(async () => {
+        asked.push(place);
+        most = Math.max(most, ++running);
+        await new Promise(done => setTimeout(done, 20));
+        running -= 1;
+      });
+      let rest;
+      for (; place < 10; place++) rest = move();
+      place = 99;
+      await Promise.all([rest, move()]);
+      return [most, asked, running];
+    }""")
+    assert most == 2 and asked == [0, 1, 99] and last == 0
+    broken = """async () => {
+      const { newest } = await import(`${location.href.split("?")[0]}slider.js`);
+      let calls = 0;
+      const move = newest(async () => { calls += 1; throw new Error("no"); });
+      const said = await Promise.allSettled([move(), move()]);
+      await move().catch(() => {});
+      return [said.map(s => s.reason?.message), calls];
+    }"""
+    assert tab.evaluate(broken) == [["no", "no"], 3]
 
 
 @pytest.mark.browser

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from app.main import DEFAULT_MODEL, launch
+from app.main import launch
 from app.page import build_page
 from app.serve.models import Models
 from dd2core import Pipeline, load_pipeline
 
 
 def demo_pipe() -> Pipeline:
-    """The shipped preset."""
-    return load_pipeline(DEFAULT_MODEL, device="cpu")
+    """A shipped preset, whichever the page opens with."""
+    return load_pipeline("fashion-llamagen", device="cpu")
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 /* The page: controls, pictures and clocks. All computing is the worker's. */
 
 import { call } from "./calls.js";
+import * as classes from "./classes.js";
 import { draw, duration, median, middle } from "./show.js";
+import { newest } from "./slider.js";
 
 const $ = (id) => document.getElementById(id);
 const GPU = /^ort\/.*(webgpu|asyncify)/; /* the engine of WebGPU, as in sw.js */
-let about = null, files = {}, names = [], loaded = 0, live = null, pending = false;
+let about = null, files = {}, names = [], loaded = 0;
 let moving = Promise.resolve(), provider = "wasm"; /* moving: to WebGPU, where there is one */
 
 function verdict(head, note, wrong = false) {
@@ -53,6 +55,10 @@ async function load() {
   const before = $("class").selectedOptions[0]?.textContent;
   $("class").replaceChildren(...options);
   options.forEach((option) => { option.selected = option.textContent === before; });
+  classes.fill($("classes"), about, (label) => {
+    $("class").value = label;
+    $("class").dispatchEvent(new Event("change"));
+  });
   machine({ provider: "wasm" });
   blank();
   await explore();
@@ -120,25 +126,26 @@ async function explore() {
   document.documentElement.dataset.tokens = first.tokens.join(" ");
   await paintOne("to-image", { seed: to }, `one step, seed ${to}`);
   await slide();
+  showClasses(seed);
 }
 
-async function slide() {
-  if (live) { /* the newest place wins */
-    pending = true;
-    return live;
-  }
-  live = (async () => {
-    do {
-      pending = false;
-      const place = Number($("place").value), since = performance.now();
-      const text = `${Math.round(100 * place)}% of the way`;
-      await paintOne("way-image", { seed: number("seed"), to: number("to"), place }, text);
-      $("way").textContent = text;
-      $("frames").textContent = `${duration(performance.now() - since)} a picture`;
-    } while (pending);
-  })().finally(() => { live = null; });
-  return live;
+/* All classes at the noise of the first seed, unless that is what is shown. */
+function showClasses(seed) {
+  const { name } = chosen(), key = `${name} ${seed}`, box = $("classes");
+  classes.mark(box, chosen().label);
+  if (box.dataset.painted === key) return;
+  const wanted = () => name === $("which").value && seed === number("seed");
+  classes.paint(box, about, async (label) => wanted() && call("one", { name, label, seed }))
+    .then((whole) => { if (whole) box.dataset.painted = key; })
+    .catch(() => {}); /* what is wrong is said where it was asked for */
 }
+
+const slide = newest(async () => {
+  const place = Number($("place").value), text = `${Math.round(100 * place)}% of the way`;
+  const { ms } = await paintOne("way-image", { seed: number("seed"), to: number("to"), place }, text);
+  $("way").textContent = text;
+  $("frames").textContent = `${duration(ms)} a picture`;
+});
 
 function result(times) {
   const values = { one: median(times.one), teacher: median(times.teacher) };

@@ -1,5 +1,7 @@
 /* Pictures on canvases, times in words. */
 
+const HARD = 40; /* pixels a side; smaller pictures are enlarged to hard-edged pixels */
+
 export function draw(canvas, pixels, { image_size: side, channels }, text) {
   if (canvas.width !== side || canvas.height !== side) canvas.width = canvas.height = side;
   const image = new ImageData(side, side);
@@ -10,8 +12,8 @@ export function draw(canvas, pixels, { image_size: side, channels }, text) {
     image.data[j + 3] = 255;
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
-  canvas.classList.toggle("dd2-hard", side < 64);
-  canvas.setAttribute("aria-label", text);
+  canvas.classList.toggle("dd2-hard", side < HARD);
+  if (text) canvas.setAttribute("aria-label", text);
 }
 
 export const duration = (ms) => ms < 1000 ? `${ms.toFixed(1)} ms` : `${(ms / 1000).toFixed(2)} s`;

@@ -13,7 +13,9 @@ const BESIDE = ["fetch_gpu"]; /* jobs that compute nothing: others need not wait
 const NOT_ALIKE = "WebGPU gave other tokens than WASM and is not used";
 let files, wasm, gpu, queue = Promise.resolve();
 
-const say = (id, value, last = true) => self.postMessage({ id, value, last });
+/* Pixels are handed over, not copied. */
+const say = (id, value, last = true) =>
+  self.postMessage({ id, value, last }, value?.pixels ? [value.pixels.buffer] : []);
 const path = (name, file) => `models/${name}/${file}`;
 
 /* A model's sessions of one step and decoder on an engine. */

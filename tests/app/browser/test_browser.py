@@ -59,6 +59,39 @@ def test_the_latent_slider_paints_as_it_moves_and_the_address_follows(visit, wid
     keep(tab, f"explore-{width}")
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_ring_of_the_map_is_dragged_and_moved_by_keys_and_the_picture_follows(visit, width):
+    tab = visit("tab=explore&class=Bag&at=0.25", width)
+    tab.wait_for_selector("#pad img")
+    ring = "k => [k.style.left, k.style.top]"
+    assert tab.eval_on_selector(".dd2-knob", ring) == ["80%", "30%"]
+    pad = tab.locator(".dd2-pad")
+    pad.scroll_into_view_if_needed()
+    box = pad.bounding_box()
+
+    def at(column: int, place: float) -> tuple[float, float]:
+        return (box["x"] + box["width"] * (column + 0.5) / 10,
+                box["y"] + box["height"] * (0.5 + 4 * place) / 5)
+
+    tab.mouse.move(*at(8, 0.25))
+    tab.mouse.down()
+    for column, place in ((7, 0.4), (6, 0.5), (5, 0.75)):
+        tab.mouse.move(*at(column, place))
+    tab.wait_for_selector("#stage .now img[alt='Sandal, 75% of the way']")  # while it is held
+    tab.mouse.up()
+    assert float(tab.locator("#place input[type=range]").input_value()) == 0.75
+    tab.wait_for_function("location.search.includes('class=Sandal')")
+    assert tab.eval_on_selector(".dd2-knob", ring) == ["50%", "70%"] and is_tidy(tab)
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("ArrowDown")
+    tab.wait_for_selector("#stage .now img[alt='Shirt, 80% of the way']")
+    assert pad.get_attribute("aria-valuetext") == "Shirt, 80% of the way"
+    before = tab.get_attribute("#pad img", "src")
+    tab.locator("#from-seed input").fill("77")
+    tab.wait_for_function("s => document.querySelector('#pad img').src !== s", arg=before)
+    keep(tab, f"map-{width}")
+
+
 def test_the_slider_is_quick(visit):
     """From release to new image, in the browser; the bound is for two free cores."""
     tab = visit("tab=explore")
