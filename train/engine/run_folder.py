@@ -1,6 +1,7 @@
 """The folder of a run: a stage's lock, its log, its resumable state, its resolved settings."""
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,7 +250,7 @@ class Run:
 
     def save_config(self) -> None:
         """Write the resolved settings beside the weights."""
-        text = OmegaConf.to_yaml(OmegaConf.structured(self.cfg))
+        text = OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(self.cfg)))
         write_atomic(self.folder / names.SETTINGS, text.encode())
 
 

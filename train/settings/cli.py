@@ -4,6 +4,7 @@ What a word means is decided by the type of its setting (`train.settings.words`)
 an error. `python -m train.STAGE preset=NAME` reads `train/presets/NAME.yaml`; `preset=` also takes
 a path."""
 
+import functools
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from train.settings.words import parse, put, refuse_unquoted
 
 SCORED = ("samples", "gts", "csd", "tune", "warm", "dd1")  # sections that have a `sampling`
 PRESETS = Path(__file__).parents[1] / "presets"
+_schema = functools.cache(OmegaConf.structured)  # merging copies it
 
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +51,7 @@ def load_settings(kind: type, args: list[str]):
     words = split_words(args)
     try:
         given, strings = parse(kind, words)
-        return put(OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), given)), strings)
+        return put(OmegaConf.to_object(OmegaConf.merge(_schema(kind), given)), strings)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         known = ", ".join(f.name for f in fields(kind))
@@ -70,7 +72,7 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
     """
     words = split_words(args)
     preset = words.pop("preset", "fashion-llamagen")
-    schema = OmegaConf.structured(Config)
+    schema = _schema(Config)
     if flat is not None:
         words = {f"{flat}.{k}" if k in schema[flat] else k: v
                  for k, v in words.items()}

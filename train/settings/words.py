@@ -7,6 +7,7 @@ lists and sections as YAML.
 """
 
 import dataclasses
+import functools
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +17,7 @@ from dd2core.errors import DD2Error
 
 NULL = ("null", "")
 YAML_NULL = (*NULL, "~", "Null", "NULL")
+_hints = functools.cache(get_type_hints)
 
 
 def kind_of(settings: type, key: str) -> tuple[Any, bool]:
@@ -25,7 +27,7 @@ def kind_of(settings: type, key: str) -> tuple[Any, bool]:
     for name in key.split("."):
         if not dataclasses.is_dataclass(kind):
             return None, False
-        kind, optional = _without_none(get_type_hints(kind).get(name))
+        kind, optional = _without_none(_hints(kind).get(name))
     return kind, optional
 
 
