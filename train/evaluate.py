@@ -69,11 +69,14 @@ SHEET = 100  # images of the sample grid
 
 
 def model_folder(cfg: Config) -> Path:
-    """The folder that is evaluated: `evaluate.model`, else the run's, else the shipped one."""
+    """The folder that is evaluated: `evaluate.model`, else what this run exported (to `export` or
+    into its own folder), else the shipped one."""
     if cfg.evaluate.model:
         return Path(cfg.evaluate.model)
-    own = run_folder(cfg) / MODEL
-    return own if (own / CONFIG).is_file() else ROOT / "assets" / cfg.name
+    own = [Path(cfg.export)] if cfg.export else []
+    own.append(run_folder(cfg) / MODEL)
+    shipped = ROOT / "assets" / cfg.name
+    return next((folder for folder in own if (folder / CONFIG).is_file()), shipped)
 
 
 def load_weights(pipe: Pipeline, path: Path) -> None:
