@@ -1,4 +1,4 @@
-"""Several processes as torchrun starts them, forked from this one: nothing is imported again."""
+"""Processes forked from this one, alone or as torchrun starts them: nothing is imported again."""
 
 import contextlib
 import multiprocessing
@@ -19,7 +19,7 @@ def _free_port() -> int:
         return s.getsockname()[1]
 
 
-def _child(work: Callable, rank: int, said: Path, variables: dict[str, str], args: tuple) -> None:
+def _child(work: Callable, said: Path, variables: dict[str, str], args: tuple) -> None:
     os.environ.update(variables)
     with open(said, "w") as f:
         for stream in (1, 2):
@@ -27,10 +27,24 @@ def _child(work: Callable, rank: int, said: Path, variables: dict[str, str], arg
     sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # noqa: SIM115
     torch.set_num_threads(1)
     try:
-        work(rank, *args)
+        work(*args)
     finally:
         distributed.leave()
         sys.stdout.flush(), sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def alone(said: Path, work: Callable, *args) -> Iterator[multiprocessing.Process]:
+    """`work(*args)` in a process of its own, as a command that a user types; what it says: `said`.
+    It is killed if it is left at the end of the block."""
+    child = multiprocessing.get_context("fork").Process(target=_child, args=(work, said, {}, args))
+    child.start()
+    try:
+        yield child
+    finally:
+        if child.is_alive():
+            child.kill()
+        child.join()
 
 
 @contextlib.contextmanager
@@ -44,8 +58,8 @@ def started(folder: Path, work: Callable, *args, world: int = 2, local: int | No
         variables = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(rank % local),
                      "LOCAL_WORLD_SIZE": str(local), "MASTER_ADDR": "127.0.0.1",
                      "MASTER_PORT": str(port)}
-        children.append(fork.Process(target=_child, args=(work, rank, folder / f"said-{rank}",
-                                                          variables, args)))
+        children.append(fork.Process(target=_child, args=(work, folder / f"said-{rank}",
+                                                          variables, (rank, *args))))
     for child in children:
         child.start()
     try:

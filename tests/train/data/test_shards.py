@@ -1,10 +1,7 @@
 """Token sequences on disk: the same bytes whoever writes them, resumed, checked, read in place."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from dd2core.errors import DD2Error
 from dd2core.store.files import read_json
 from dd2core.store.folder import load_teacher
 from dd2core.tools.images import to_float
+from tests.support.forked import forked
 from tests.support.train_helpers import config, grey, kept_tokens, snapshot, write_idx_set
 from tests.train.engine.test_base import make_base
 from train.data import tokens
@@ -23,25 +21,11 @@ from train.data.shards.file import map_file, token_type, write_file
 from train.data.shards.originals import Originals
 from train.data.shards.sequences import Sequences
 from train.data.source import load_data
+from train.engine import assemble, distributed, loop
 from train.engine.assemble import load_tokenizer
-from train.settings.cli import ROOT
 
 CPU = torch.device("cpu")
 SMALL = ("tokens.per_file=2", "samples.per_file=3", "samples.n=20", "samples.batch=2")
-WORKER = """
-import sys
-import torch
-from tests.support.train_helpers import config
-from train.data.shards import encode, samples
-from train.data.tokens import load_tokens
-from train.engine import assemble, loop
-encode.encode_batch = lambda size: 2
-cfg = config(*sys.argv[1:])
-loop.setup(cfg)
-teacher = assemble.load_teacher(cfg, torch.device("cpu"))
-a, b = load_tokens(cfg, teacher.tokenizer, teacher.device), samples.load_samples(cfg, teacher)
-assert len(b.tokens) == 18 and len(b.test_tokens) == 2
-"""
 
 
 class Killed(Exception):
@@ -68,13 +52,23 @@ def make_both(words, out=None) -> Path:
     return Path(cfg.out)
 
 
+def resume(rank: int, words: tuple[str, ...]) -> None:
+    """Tokens and samples by four processes."""
+    cfg = config(*words)
+    loop.setup(cfg)
+    teacher = assemble.load_teacher(cfg, CPU)
+    tokens.load_tokens(cfg, teacher.tokenizer, CPU)
+    found = samples.load_samples(cfg, teacher)
+    assert distributed.world() == 4 and len(found.tokens) == 18 and len(found.test_tokens) == 2
+
+
 def kept(out: Path) -> dict[str, bytes]:
     """All that is written, without times and the paths in the settings."""
     return {f"{kind}/{k}": v for kind in ("tokens", "samples")
             for k, v in snapshot(out / kind).items() if k not in ("log.jsonl", "config.yaml")}
 
 
-def test_killed_at_half_and_resumed_by_two_processes_the_bytes_are_those_of_one(
+def test_killed_at_half_and_resumed_by_four_processes_the_bytes_are_those_of_one(
         words, tmp_path, monkeypatch):
     whole = kept(make_both(words))
     half = tmp_path / "half"
@@ -98,13 +92,8 @@ def test_killed_at_half_and_resumed_by_two_processes_the_bytes_are_those_of_one(
     assert 0 < len(before) < sum(name.endswith(".safetensors") for name in whole)
     torn = sorted(before)[0]  # what no atomic writer leaves, but a disk may
     torn.write_bytes(torn.read_bytes()[:-40])
-    worker = tmp_path / "worker.py"
-    worker.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               str(worker), *words, f"out={half}"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    for code, said in forked(tmp_path, resume, (*words, f"out={half}"), world=4):
+        assert code == 0, said
     assert kept(half) == whole
     again = {p for p, then in before.items() if p.stat().st_mtime_ns != then}
     assert again == {torn}  # what was finished stays

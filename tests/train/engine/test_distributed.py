@@ -1,4 +1,4 @@
-"""Several processes: shares of a batch, averaged gradients, one writer; with real torchrun."""
+"""Several processes: shares of a batch, averaged gradients, one writer; once with real torchrun."""
 
 import os
 import subprocess
@@ -8,40 +8,32 @@ import pytest
 import torch
 
 from dd2core.errors import DD2Error
+from tests.support.forked import forked
 from tests.support.train_helpers import GREY, cli, log_steps
 from train.all import launcher
 from train.engine import distributed
 from train.settings.cli import ROOT
 from train.settings.schema import Stage
 
-WORKER = """
-import pathlib
-import sys
 
-import torch
-from train.engine import distributed as d
-from train.settings.schema import Stage
-d.start(torch.device("cpu"))
-r = d.rank()
-assert d.world() == 2 and d.is_main() == (r == 0)
-assert d.own_part().take(torch.arange(6)).tolist() == [r, r + 2, r + 4]
-m = torch.nn.Linear(2, 2)
-m.weight.grad = torch.full((2, 2), float(r))
-m.bias.grad = torch.tensor([1.0 + 2 * r, 10.0])
-d.average_gradients(m)
-assert (m.weight.grad == 0.5).all() and m.bias.grad.tolist() == [2.0, 10.0]
-assert d.average({"a": float(r), "b": 3.0}, torch.device("cpu")) == {"a": 0.5, "b": 3.0}
-assert d.gather({r: "x" * (r + 1)}) == {0: "x", 1: "xx"}
-for refused in (lambda: d.check_batch("gts", Stage(batch=5)),
-                lambda: d.check_batch("gts", Stage(batch=6, accumulate=2)),
-                lambda: d.single_process("tokenizer")):
-    try:
-        refused()
-    except d.DD2Error:
-        continue
-    raise SystemExit("not refused")
-pathlib.Path(sys.argv[1], f"fine-{r}").touch()
-"""
+def share(rank: int) -> None:
+    """Every collective, in one of two processes."""
+    d = distributed
+    d.start(torch.device("cpu"))
+    assert d.rank() == rank and d.world() == 2 and d.is_main() == (rank == 0)
+    assert d.own_part().take(torch.arange(6)).tolist() == [rank, rank + 2, rank + 4]
+    m = torch.nn.Linear(2, 2)
+    m.weight.grad = torch.full((2, 2), float(rank))
+    m.bias.grad = torch.tensor([1.0 + 2 * rank, 10.0])
+    d.average_gradients(m)
+    assert (m.weight.grad == 0.5).all() and m.bias.grad.tolist() == [2.0, 10.0]
+    assert d.average({"a": float(rank), "b": 3.0}, torch.device("cpu")) == {"a": 0.5, "b": 3.0}
+    assert d.gather({rank: "x" * (rank + 1)}) == {0: "x", 1: "xx"}
+    for refused in (lambda: d.check_batch("gts", Stage(batch=5)),
+                    lambda: d.check_batch("gts", Stage(batch=6, accumulate=2)),
+                    lambda: d.single_process("tokenizer")):
+        with pytest.raises(DD2Error):
+            refused()
 
 
 def torchrun(*words: str) -> subprocess.CompletedProcess:
@@ -51,10 +43,8 @@ def torchrun(*words: str) -> subprocess.CompletedProcess:
 
 
 def test_two_processes_share_average_and_gather(tmp_path):
-    (tmp_path / "worker.py").write_text(WORKER)
-    done = torchrun(str(tmp_path / "worker.py"), str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert {p.name for p in tmp_path.glob("fine-*")} == {"fine-0", "fine-1"}
+    for code, said in forked(tmp_path, share):
+        assert code == 0, said
 
 
 def test_a_stage_trains_in_two_processes_and_one_of_them_writes(tmp_path):

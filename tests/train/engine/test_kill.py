@@ -2,44 +2,41 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dd2core.store.state import load_state
-from tests.support.train_helpers import GREY, grey, same_state, without_seconds
-from train.settings.cli import ROOT
+from tests.support.forked import alone
+from tests.support.train_helpers import grey, same_state, without_seconds
 
-KILLER = """
-import os, runpy, signal, sys
-point, saves = sys.argv.pop(1), int(sys.argv.pop(1))
-sync, move, seen = os.fsync, os.replace, 0
 
-def die():
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
-def fsync(fd):
-    name = os.readlink(f"/proc/self/fd/{fd}")
-    if "state.pt" in name and point == "write" and seen == saves - 1:
-        os.truncate(fd, os.fstat(fd).st_size // 2)  # half of it had reached the disk
-        die()
-    sync(fd)
 
-def replace(a, b):
-    global seen
-    last = str(b).endswith("state.pt") and seen == saves - 1
-    if last and point == "before":
-        die()
-    move(a, b)
-    if last:
-        die()
-    seen += str(b).endswith("state.pt")
+def killed(point: str, saves: int, out: Path) -> None:
+    """Trains a tokenizer and dies at this point of its so many-th save of a state."""
+    sync, move, seen = os.fsync, os.replace, [0]
 
-os.fsync, os.replace = fsync, replace
-runpy.run_module("train.tokenizer", run_name="__main__")
-"""
+    def fsync(fd):
+        name = os.readlink(f"/proc/self/fd/{fd}")
+        if "state.pt" in name and point == "write" and seen[0] == saves - 1:
+            os.truncate(fd, os.fstat(fd).st_size // 2)  # half of it had reached the disk
+            die()
+        sync(fd)
+
+    def replace(a, b):
+        last = str(b).endswith("state.pt") and seen[0] == saves - 1
+        if last and point == "before":
+            die()
+        move(a, b)
+        if last:
+            die()
+        seen[0] += str(b).endswith("state.pt")
+
+    os.fsync, os.replace = fsync, replace
+    grey("tokenizer", out, "tokenizer.save_every=1")
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's /proc")
@@ -48,13 +45,11 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path):
     whole = tmp_path / "uninterrupted" / "tokenizer"
     assert grey("tokenizer", whole.parent) is None
     out = tmp_path / "killed"
-    words = [*GREY, f"out={out}", "tokenizer.save_every=1"]
     folder = out / "tokenizer"
     for point, saves, survives in (("write", 2, 1), ("before", 2, 2), ("after", 2, 4)):
-        done = subprocess.run([sys.executable, "-c", KILLER, point, str(saves), *words], cwd=ROOT,
-                              env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
-                              capture_output=True, text=True)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        with alone(tmp_path / "said", killed, point, saves, out) as child:
+            child.join(200)
+        assert child.exitcode == -signal.SIGKILL, (tmp_path / "said").read_text()
         assert load_state(folder / "state.pt")["step"] == survives, point
         # What this one left lying; the next one sweeps it away.
         assert len(list(folder.glob(".state.pt.*.tmp"))) == (point != "after")

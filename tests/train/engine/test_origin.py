@@ -1,11 +1,12 @@
 """Runs do not mix: one process per folder, one origin per run; signals save and are passed on."""
 
+import contextlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
+from multiprocessing import Process
 from pathlib import Path
 
 import filelock
@@ -14,8 +15,8 @@ import pytest
 from dd2core.store.files import read_json, read_tensors, write_tensors
 from dd2core.store.state import load_state
 from tests.harness.damage import is_sentence
-from tests.support.train_helpers import GREY, PICTURES, grey, same_state, snapshot
-from train.settings.cli import ROOT
+from tests.support.forked import alone
+from tests.support.train_helpers import PICTURES, grey, same_state, snapshot
 
 BEFORE = ("tokenizer", "teacher", "gts", "warm", "csd")
 
@@ -141,30 +142,33 @@ def test_two_processes_do_not_train_into_one_folder(run):
 LONG = ("gts.steps=100000", "gts.save_every=100000", "gts.log_every=1")
 
 
-def started(out: Path, module: str, *words: str) -> subprocess.Popen:
-    """A command on the run, once gts has logged a step."""
+@contextlib.contextmanager
+def started(out: Path, stage: str, *words: str) -> Iterator[Process]:
+    """A command on the run, once gts has logged a step; `train.all` starts gts anew."""
     log = out / "gts" / "log.jsonl"
-    done = log.stat().st_size if log.exists() else 0
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *GREY, f"data={out.parent / 'data'}", f"out={out}", *LONG,
-         *words], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while not (log.exists() and log.stat().st_size > done + 400):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    return process
+
+    def command():
+        raise SystemExit(grey(stage, out, f"data={out.parent / 'data'}", *LONG, *words))
+
+    with alone(out / "said", command) as process:
+        while not (log.exists() and log.stat().st_size > 400):
+            assert process.is_alive(), (out / "said").read_text()
+            time.sleep(0.05)
+        yield process
 
 
-@pytest.mark.parametrize("module, number", [
-    ("train.gts", signal.SIGTERM), ("train.gts", signal.SIGINT), ("train.all", signal.SIGTERM)])
-def test_a_signal_saves_and_ends_the_stage(module, number, run):
+@pytest.mark.parametrize("stage, number", [
+    ("gts", signal.SIGTERM), ("gts", signal.SIGINT), ("all", signal.SIGTERM)])
+def test_a_signal_saves_and_ends_the_stage(stage, number, run):
     out, _ = run
-    for stage in ("gts", "warm", "csd"):
-        shutil.rmtree(out / stage)
-    words = ("skip=classifier",) if module == "train.all" else ()
-    process = started(out, module, *words)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 128 + number
+    for done in ("gts", "warm", "csd"):
+        shutil.rmtree(out / done)
+    words = ("skip=tokenizer,classifier,teacher",) if stage == "all" else ()
+    with started(out, stage, *words) as process:
+        os.kill(process.pid, number)
+        process.join(120)
+        assert process.exitcode == 128 + number
+    said = (out / "said").read_text()
     assert "gts: stopped and saved after step" in said and "Traceback" not in said
     step = load_state(out / "gts" / "state.pt")["step"]
     assert f"after step {step}," in said and step > 0

@@ -10,8 +10,8 @@ from dd2core.noise import Part
 from dd2core.store.files import read_json, read_tensors
 from dd2core.store.state import load_state
 from tests.harness.damage import is_sentence
-from tests.support.train_helpers import GREY, PICTURES, config, copy_stages, grey, write_idx_set
-from tests.train.engine.test_distributed import torchrun
+from tests.support.forked import forked
+from tests.support.train_helpers import PICTURES, config, copy_stages, grey, write_idx_set
 from train.tokenizers.images import Images, augmented
 
 SIZE = 16
@@ -92,6 +92,10 @@ def test_more_passes_are_refused():
         config("tokenizer.accumulate=2")
 
 
+def train_tokenizer(rank, out, words):
+    assert grey("tokenizer", out, *words) is None
+
+
 def test_two_processes_train_as_one_does(tmp_path):
     words = ("tokenizer.perceptual=0.5", "tokenizer.adversarial=0.5", "tokenizer.r1=1",
              "tokenizer.flip=true", "tokenizer.crop=0.2", "tokenizer.lr=1e-6",
@@ -101,8 +105,8 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert grey("classifier", one, "classifier.steps=2") is None
     copy_stages(one, two, "classifier")
     assert grey("tokenizer", one, *words) is None
-    done = torchrun("-m", "train.tokenizer", *GREY, f"out={two}", *words)
-    assert done.returncode == 0, done.stderr
+    done = forked(tmp_path, train_tokenizer, two, words)
+    assert [code for code, _ in done] == [0, 0], done
     a, b = (load_state(out / "tokenizer" / "state.pt") for out in (one, two))
     assert a["networks"].keys() == {"model", "ema", "used", "discriminator"}
     for name, network in a["networks"].items():  # Adam makes steps of up to lr out of rounding
@@ -117,4 +121,4 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert first.keys() == read_tensors(two / "tokenizer" / "tokenizer.safetensors").keys()
     found = [read_json(out / "tokenizer" / "result.json") for out in (one, two)]
     assert found[0]["n"] == found[1]["n"]
-    assert done.stdout.count("tokenizer: MSE") == 1
+    assert sum(said.count("tokenizer: MSE") for _, said in done) == 1
