@@ -119,7 +119,7 @@ class CSDTrainer:
         With `hold` G and its average stand still, and ψ alone takes its steps (alignment).
 
         `targets` (n, L), n ≤ B: tokens that DD1's map gives the first n latents; G also regresses
-        them, with weight `pair_weight` (better agreement, less variety: README, "What we tried").
+        them, with weight `pair_weight` (better agreement, less variety: docs/experiments.md).
 
         Returns:
             dict[str, float]: `nll`, the teacher's nats per sampled token, and `entropy` of the

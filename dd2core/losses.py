@@ -117,7 +117,7 @@ def csd_loss_dmd(
 class CSDLossOptions:
     """Which loss distils, and its numbers."""
 
-    form: str = "dmd"  # a key of `CSD_FORMS`
+    form: str = "dmd"  # sid (method §4 (6), the paper's) or dmd (method §4 (7)); see `CSD_FORMS`
     alpha: float = 1.0  # sid: α of (6)
     omega_min: float = 0.05  # clip of ω from below
 

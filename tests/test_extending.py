@@ -98,6 +98,6 @@ def test_the_tab_fits_and_paints_in_the_page(monkeypatch):
     with gr.Blocks():
         tab.build(page.Shared(models))
     assert len(tab.fit(pipe, View())) == len(tab.fitted)
-    panel, query = tab.paint(pipe.name, pipe.class_names[1])
+    panel, query = tab.sample(pipe.name, pipe.class_names[1])
     assert "<img" in panel or "data:image" in panel
     assert "tab=name" in query

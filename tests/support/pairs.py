@@ -1,6 +1,6 @@
 """The paper's example: images of two tokens, (0, 0) or (1, 1), as a teacher of a family of its own.
 
-An independent prediction of each token would paint (0, 1) as often as (0, 0).
+An independent prediction of each token would sample (0, 1) as often as (0, 0).
 """
 
 import torch

@@ -8,14 +8,27 @@ from pathlib import Path
 
 import yaml
 
+from dd2core import __version__
 from dd2core.results.collection import Results, load_results
 from dd2core.results.tables import quality_table
 from dd2core.store.files import read_json, write_atomic
 from dd2core.store.names import CONFIG
+from train.publish.repository import repository
 from train.settings.schema import Config
 
 DATASETS = {"fashion-mnist": "zalando-datasets/fashion_mnist"}  # data= → hub id
 IMAGENET = "ILSVRC/imagenet-1k"
+LICENCES = {  # of the data, by hub id
+    "zalando-datasets/fashion_mnist": "MIT licence, Zalando SE",
+    IMAGENET: "ImageNet's terms of access: non-commercial research and education",
+}
+USE = """Research on sampling and distillation of image autoregressive models, teaching, and as a
+base of further distillation. Not for pictures that anyone is to take for photographs, nor for
+decisions about people."""
+LIMITS = """It samples the classes it was trained on and nothing else, at one size, and repeats what
+its training pictures have in common, their gaps and biases too. One step is faster than the teacher
+and less faithful to the data: see the measurements, or make them with `python -m train.evaluate`.
+Numbers by a classifier of this repository compare with no other paper's."""
 PAPER = """```bibtex
 @inproceedings{liu2025distilled,
   title     = {Distilled Decoding 2: One-step Sampling of Image Auto-regressive Models with
@@ -37,14 +50,27 @@ def front_matter(cfg: Config, config: dict) -> dict:
         "tags": ["distilled-decoding", "one-step", "autoregressive", "class-conditional",
                  "image-generation", config["family"]],
     }
-    data = DATASETS.get(cfg.data)
-    if data is None and config.get("source"):  # distilled from official weights
-        data = IMAGENET
+    data = dataset(cfg, config)
     if data:
         fields["datasets"] = [data]
     if config.get("source", {}).get("repo"):
         fields["base_model"] = config["source"]["repo"]
     return fields
+
+
+def dataset(cfg: Config, config: dict) -> str | None:
+    """The hub id of what the teacher was trained on; None if it is not known."""
+    own = DATASETS.get(cfg.data)
+    return IMAGENET if own is None and config.get("source") else own  # of official weights
+
+
+def _data(cfg: Config, config: dict) -> str:
+    data = dataset(cfg, config)
+    if data is None:
+        return ("Trained on pictures of whoever exported it, under their licence; the weights' "
+                f"licence above ({cfg.export_license}) is theirs to choose.")
+    return (f"[{data}](https://huggingface.co/datasets/{data}): {LICENCES[data]}. The weights are "
+            f"under {cfg.export_license}.")
 
 
 def sizes(config: dict) -> str:
@@ -64,7 +90,7 @@ def usage(name: str, config: dict) -> str:
         "pipe.sample_teacher([0, 1, 2, 3], seed=0).images"
     both = "\npipe.sample_teacher([0, 1, 2, 3], seed=0).images         # all steps" if one_step \
         else ""
-    return (f"```python\nfrom dd2core import load_pipeline   # the repository dd2\n\n"
+    return (f"```python\nfrom dd2core import load_pipeline   # {repository()}\n\n"
             f"pipe = load_pipeline(\"{name}\")          # revision=COMMIT pins it\n{call}{both}\n"
             "```")
 
@@ -83,14 +109,13 @@ def card(cfg: Config, folder: Path) -> str:
              f"- the teacher's settings: guidance {s['cfg']:g}, temperature {s['temperature']:g}, "
              f"top-k {s['top_k']}, top-p {s['top_p']:g}",
              f"- parts: {', '.join(config['parts'])}; sha256 of every file in `manifest.json`",
+             f"- made with [dd2]({repository()}), version {__version__}",
              "## Use", usage(cfg.export_hub or "OWNER/NAME", config)]
     lines += _measured(load_results(folder / "results"))
     if origin := config.get("source"):
         lines += ["## Where the teacher comes from", _origin(origin)]
-    lines += ["## Limits", "It paints the classes it was trained on and nothing else, at one "
-              "size, and repeats what its training pictures have in common. One step is faster "
-              "than the teacher and less faithful to the data: see the measurements, or make "
-              "them with `python -m train.evaluate`.", "## Cite", PAPER]
+    lines += ["## Intended use", USE, "## Data", _data(cfg, config), "## Limits", LIMITS,
+              "## Cite", f"The method is the paper's; the code is [dd2]({repository()}).", PAPER]
     text = "\n\n".join(lines)
     return re.sub(r"(\n- .*)\n(?=\n- )", r"\1", text) + "\n"  # a list is one block
 

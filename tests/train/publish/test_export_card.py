@@ -16,6 +16,7 @@ from tests.support.measurements import named, write
 from tests.support.train_helpers import config, grey
 from tests.train.engine.test_base import STEPS, make_base
 from train.publish.card import card
+from train.publish.repository import repository
 
 CPU = torch.device("cpu")
 COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
@@ -55,6 +56,9 @@ def test_the_card_has_the_hubs_front_matter(folder):
     assert head["base_model"] == "FoundationVision/var"
     assert "load_pipeline(\"OWNER/NAME\")" in body and "sample_one_step" in body
     assert "3 classes: frame, disc, cross" in body and COMMIT in body
+    for heading in ("## Intended use", "## Data", "## Limits", "## Cite"):
+        assert len(body.split(heading)[1].split("\n## ")[0].strip()) > 60
+    assert body.count(repository()) >= 3 and "ImageNet's terms of access" in body
     assert "\n\n\n" not in body and "None" not in body
 
 
@@ -82,8 +86,10 @@ def test_the_data_set_and_licence_are_named(tmp_path):
     save_folder(tmp_path, tiny.model())
     config_words = {"data=fashion-mnist": ["zalando-datasets/fashion_mnist"], "data=mine": None}
     for word, datasets in config_words.items():
-        head, _ = front_matter(card(config(word, "export_license=cc-by-4.0"), tmp_path))
+        head, body = front_matter(card(config(word, "export_license=cc-by-4.0"), tmp_path))
         assert head.get("datasets") == datasets and head["license"] == "cc-by-4.0"
+        said = "MIT licence, Zalando" if datasets else "pictures of whoever exported it"
+        assert said in body and "cc-by-4.0" in body
         assert "base_model" not in head
 
 

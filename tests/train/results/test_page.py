@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dd2core.errors import DD2Error
+from dd2core.results.provenance import BEFORE
 from tests.support.measurements import NUMBERS, named
 from train.results import cost, page, rows, toy
 from train.results.measured import OWN, load
@@ -84,7 +85,7 @@ def test_repetitions_are_shown_as_mean_and_range(folders):
     text = page.page(*folders)
     row = line(text, "**DD2, one step**, our")
     assert row[2].startswith("4.00 (3.00–5.00)") and row[3].startswith("2.00 (1.50–2.50)")
-    assert row[8] == "3" and "evaluate one_step\nevaluate one_step-s1" in text
+    assert row[8] == "3" and f"evaluate one_step  # {BEFORE}\nevaluate one_step-s1" in text
 
 
 def test_what_was_chosen_by_is_no_row_and_nothing_is_lost(folders):
