@@ -5,21 +5,24 @@ What drives a browser stays in one process: a browser and its page fill a core b
 
 import pytest
 
-BROWSER = ("tests/app/browser/", "tests/app/own/test_browser.py", "tests/static_page/test_page.py")
-# Files and folders by how long they take; all others come after them, in their usual order.
-SLOWEST = (*BROWSER, "tests/train/engine/", "tests/train/", "tests/graphs/", "tests/app/")
+BROWSER = ("browser", "static_page/test_page")  # in the names of their files or folders
+# Groups and folders by how long they take; all others come after them, in their usual order.
+SLOWEST = ("browser", "tests/train/engine/", "tests/train/", "tests/app/", "tests/graphs/")
 
 
 def group(nodeid: str) -> str:
     """What a test shares its process with: its file, or all that drives a browser."""
     file = nodeid.partition("::")[0]
-    return "browser" if file.startswith(BROWSER) else file
+    return "browser" if any(word in file for word in BROWSER) else file
 
 
 def slowest_first(items: list[pytest.Item]) -> None:
     """Sort tests: a long file that began last would run alone at the end."""
-    items.sort(key=lambda item: next(
-        (i for i, start in enumerate(SLOWEST) if item.nodeid.startswith(start)), len(SLOWEST)))
+    def place(item: pytest.Item) -> int:
+        own = group(item.nodeid)
+        return next((i for i, start in enumerate(SLOWEST) if own.startswith(start)), len(SLOWEST))
+
+    items.sort(key=place)
 
 
 def scheduler(config: pytest.Config, log):

@@ -1,7 +1,8 @@
 """The whole road in seconds: pictures in, every stage, a model folder out, measured."""
 
 import json
-import os
+import multiprocessing
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import torch
 from dd2core import load_pipeline
 from dd2core.store.files import read_tensors
 from dd2core.tools.images import to_float
+from tests.support.forked import alone
 from tests.support.train_helpers import PICTURES, cli, grey, log_steps, snapshot
 from train.data.source import load_data
+from train.engine import launch
 from train.engine.assemble import new_tokenizer
 from train.evaluate import SAMPLERS
 from train.measure.quality.extractors import load_extractors
@@ -25,32 +28,48 @@ from train.settings.stages import TRAINED as STAGES
 RGB = ("preset=tiny", f"data={PICTURES}", "image_size=32", "channels=3")
 
 
-def process(module: str, *words: str) -> subprocess.CompletedProcess:
-    """`python -m MODULE WORDS` as a user types it."""
-    return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True,
-                          text=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+def call(args: list[str], environment: dict[str, str]) -> int:
+    """In place of `launch.call`: the imports of a stage are paid for already."""
+    stopped = cli(args[2].removeprefix("train."), *args[3:])
+    if isinstance(stopped, str):
+        print(stopped, file=sys.stderr)
+    return 1 if stopped else 0
+
+
+def call_apart(args: list[str], environment: dict[str, str]) -> int:
+    """The same, in a process of its own, which says its words where this one does."""
+    sys.stdout.flush(), sys.stderr.flush()
+    stage = multiprocessing.get_context("fork").Process(
+        target=lambda: sys.exit(call(args, environment)))
+    stage.start()
+    stage.join()
+    return stage.exitcode
 
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """`train.all` runs its stages in this process: the imports are paid for once."""
-
-    def call(args, environment):
-        stopped = cli(args[2].removeprefix("train."), *args[3:])
-        if isinstance(stopped, str):
-            print(stopped, file=sys.stderr)
-        return 1 if stopped else 0
-
+    """`train.all` runs its stages in this process."""
     monkeypatch.setattr("train.engine.launch.call", call)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """The run folder of `python -m train.all` on RGB pictures, and what the command said."""
-    out = tmp_path_factory.mktemp("rgb") / "run"
-    done = process("train.all", *RGB, f"out={out}")
-    assert done.returncode == 0, done.stderr
-    return out, done
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """The run folder of `python -m train.all` on RGB pictures, and what it and its stages said."""
+    out, said = tmp_path_factory.mktemp("rgb") / "run", tmp_path_factory.mktemp("said") / "all"
+
+    def command():
+        launch.call = call_apart
+        raise SystemExit(cli("all", *RGB, f"out={out}"))
+
+    with alone(said, command) as process:
+        process.join()
+        assert process.exitcode == 0, said.read_text()
+    return out, said.read_text()
+
+
+def undated(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, without the times in the provenance of what is measured again."""
+    return {k: re.sub(rb'"date": "[^"]+"', b"", a) for k, a in snapshot(folder).items()}
 
 
 def evaluate(out: Path, *words: str) -> dict:
@@ -64,13 +83,13 @@ def evaluate(out: Path, *words: str) -> dict:
 # One command ----------------------------------------------------------------------------------
 
 def test_one_command_runs_every_stage(finished):
-    out, done = finished
-    assert "Traceback" not in done.stderr
+    out, said = finished
+    assert "Traceback" not in said
     for stage in STAGES:
         assert log_steps(out / stage) == [1, 2, 3, 4, 5, 6], stage
         assert json.loads((out / stage / "result.json").read_text())
         assert (out / stage / "config.yaml").is_file()
-        assert f"all: {stage} took" in done.stdout
+        assert f"all: {stage} took" in said
     measured = {p.stem for p in (out / "evaluate").glob("*.json")}
     assert {"tokenizer", "teacher", "one_step"} <= measured
 
@@ -129,7 +148,7 @@ def test_the_same_command_again_changes_nothing_and_says_so(finished, in_process
     def trained():
         clock = ("evaluate/", "model/results", "model/reference", "model/manifest",
                  "model/README")  # the card shows the results so far
-        return {k: v for k, v in snapshot(out).items() if not k.startswith(clock)}
+        return {k: v for k, v in undated(out).items() if not k.startswith(clock)}
 
     before = trained()
     assert cli("all", *RGB, f"out={out}") is None
@@ -143,9 +162,9 @@ def test_an_interrupted_run_carries_on(finished, in_process, tmp_path):
     shutil.copytree(finished[0], out)
     for name in ("gts", "csd", "model", "evaluate"):
         shutil.rmtree(out / name)
-    before = snapshot(out)
+    before = undated(out)
     assert cli("all", *RGB, f"out={out}") is None
-    after = snapshot(out)
+    after = undated(out)
     assert {k for k in before if after[k] != before[k]} <= {f"{s}/config.yaml" for s in STAGES}
     score = "gts/generator.safetensors"
     assert after[score] == (finished[0] / score).read_bytes()
@@ -187,7 +206,8 @@ def test_a_missing_stage_is_one_sentence_on_stderr(finished, tmp_path):
     for stage in ("tokenizer", "teacher", "tokens"):
         shutil.copytree(finished[0] / stage, tmp_path / stage)
     before = snapshot(tmp_path)
-    done = process("train.csd", *RGB, f"out={tmp_path}")
+    done = subprocess.run([sys.executable, "-m", "train.csd", *RGB, f"out={tmp_path}"], cwd=ROOT,
+                          capture_output=True, text=True)
     said = [line for line in done.stdout.splitlines() if not line.startswith("data: ")]
     assert done.returncode == 1 and not said and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
@@ -249,7 +269,7 @@ def test_every_sampler_is_measured(finished, sampler):
 def test_measuring_twice_gives_the_same(finished):
     a, b, c = (evaluate(finished[0], "sampler=one_step", f"tag={tag}", f"seed={seed}")
                for tag, seed in (("a", 0), ("b", 0), ("c", 1)))
-    clock = {"seconds", "decode_seconds", "command", "tag", "note"}
+    clock = {"seconds", "decode_seconds", "command", "tag", "note", "provenance"}
     same = [k for k in a.keys() - clock if a[k] == b[k]]
     assert set(same) == a.keys() - clock
     assert (a["seed"], c["seed"]) == (0, 1) and a["fd"] != c["fd"]

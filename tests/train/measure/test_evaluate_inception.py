@@ -14,10 +14,10 @@ from dd2core.results.collection import load_results
 from dd2core.results.tables import guidance_table, quality_table, tried_table
 from dd2core.store.folder import save_folder
 from tests.support import tiny
+from tests.support.forked import forked
 from tests.support.inception import pictures, random_weights, use_tiny
 from tests.support.measurements import named, write
 from tests.support.train_helpers import PICTURES, cli, snapshot, split_pictures
-from tests.train.engine.test_distributed import torchrun
 from train.evaluate import SAMPLERS
 from train.measure import inception
 from train.measure.inception import features, load_inception
@@ -169,26 +169,20 @@ def test_grey_pictures_are_refused(tmp_path, monkeypatch):
     assert "features=inception takes RGB pictures" in stopped
 
 
-WORKER = """
-import runpy
-from tests.support.inception import use_tiny
-from train.measure import inception
-inception.load_inception = use_tiny
-runpy.run_module("train.evaluate", run_name="__main__")
-"""
+def measure(rank, words):
+    assert cli("evaluate", *words) is None
 
 
 def test_two_processes_paint_the_same_images(evaluate, words, tmp_path):
     alone, images, _ = evaluate("sampler=teacher", "tag=alone")
-    (tmp_path / "worker.py").write_text(WORKER)
-    done = torchrun(str(tmp_path / "worker.py"), *words, "sampler=teacher", "tag=both")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("FID") == 1
+    done = forked(tmp_path, measure, [*words, "sampler=teacher", "tag=both"])
+    assert [code for code, _ in done] == [0, 0], done
+    assert sum(said.count("FID") for _, said in done) == 1
     both = images.replace("alone-", "both-")
     assert np.array_equal(np.load(f"{images}.npy"), np.load(f"{both}.npy"))
     with open(both.replace("-images", ".json")) as f:
         r = json.load(f)
-    own = {"seconds", "decode_seconds", "command", "tag"}
+    own = {"seconds", "decode_seconds", "command", "tag", "provenance"}
     # The marginal numbers may differ in the last bits: threads of another count add up otherwise.
     for key in alone.keys() - own:
         same = pytest.approx(alone[key], rel=1e-5) if isinstance(alone[key], float) else alone[key]
