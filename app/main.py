@@ -55,8 +55,23 @@ def open_page(model: str | None = None, **options: Any) -> tuple:
     return served
 
 
+HELP = """
+
+Settings are variables of the environment:
+  DD2_MODEL                 preset, folder or hub id; unset: the shipped models
+  DD2_DEVICE=auto           auto, cpu, cuda or mps
+  DD2_ENGINE=torch          torch, onnx, or auto: the graphs where they are at hand and faster
+  DD2_GRAPHS                folder of ONNX graphs, or of such folders by model name; unset: the
+                            folder `onnx` inside the model's own
+  GRADIO_SERVER_NAME=127.0.0.1, GRADIO_SERVER_PORT=7860, GRADIO_SHARE=False: as in Gradio
+  GRADIO_MCP_SERVER=False   True: the endpoints as tools for agents (pip install "gradio[mcp]")"""
+
+
 def main() -> None:
-    """Serve the shipped models, or the one named by DD2_MODEL, until told to end."""
+    """Serve the shipped models, or the one named by DD2_MODEL, until told to end; or print help."""
+    if {"--help", "-h", "help"} & set(sys.argv[1:]):
+        print((__doc__ or "").strip() + HELP)
+        return
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     page = None

@@ -24,6 +24,7 @@ import gradio
 
 from app.serve.environment import no_proxy
 from app.shipped import shipped
+from app.static_page.assemble import asked
 from app.static_page.space import static_space
 from dd2core import DD2Error
 from dd2core.store.folder import resolve
@@ -193,6 +194,12 @@ def _free_port() -> int:
 def main(arguments: list[str]) -> None:
     """`out=FOLDER model=HUB_ID check=true static=false`."""
     given = {"out": "", "model": "", "check": "true", "static": "false"}
+    if asked(arguments, __doc__, {
+            "out=": "folder to write; must be given",
+            "model=": "hub id whose weights it loads; nothing: the shipped models inside",
+            "check=true": "start it without a network and have it sample",
+            "static=false": "true: the page that runs in the visitor's browser"}):
+        return
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key not in given:

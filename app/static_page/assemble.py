@@ -116,9 +116,23 @@ def webgpu_bytes(folder: Path) -> int:
     return sum(entry["bytes"] for name, entry in read_json(folder / LIST).items() if _later(name))
 
 
+def asked(arguments: list[str], doc: str | None, settings: dict[str, str]) -> bool:
+    """Whether help is asked for; prints a command's docstring and `setting=default  meaning`."""
+    if not {"--help", "-h", "help"} & set(arguments):
+        return False
+    lines = [f"  {setting.ljust(34)}{meaning}" for setting, meaning in settings.items()]
+    print("\n".join([(doc or "").strip(), "", "Settings, their defaults, and what they are:",
+                     *lines]))
+    return True
+
+
 def main(arguments: list[str]) -> None:
     """`out=FOLDER models=NAME,NAME`."""
     given = {"out": str(WEB), "models": ",".join(shipped())}
+    if asked(arguments, __doc__, {
+            f"out={WEB.name}": "folder to write, by default build/web of the repository",
+            f"models={given['models']}": "model folders, shipped presets or hub ids"}):
+        return
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key not in given:

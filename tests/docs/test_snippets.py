@@ -123,3 +123,19 @@ def test_the_pages_client_asks_for_what_the_page_has():
     served = (ROOT / "app/page.py").read_text()
     names = re.findall(r'api_name="/(\w+)"', code)
     assert len(names) == 3 and all(f'api_name="{name}"' in served for name in names)
+
+
+def test_the_pages_commands_print_their_settings(monkeypatch, capsys):
+    from app import main, space
+    from app.static_page import assemble
+
+    monkeypatch.setattr("sys.argv", ["app.py", "--help"])
+    main.main()
+    for variable in re.findall(r"`([A-Z]+_[A-Z_0-9]+)`", (ROOT / "docs/app.md").read_text()):
+        assert variable in capsys.readouterr().out
+        main.main()
+    for module, name in ((space, "app.space"), (assemble, "app.static_page.assemble")):
+        capsys.readouterr()
+        module.main(["--help"])
+        text = capsys.readouterr().out
+        assert all(f"\n  {key}=" in text for key in FREE[name])
