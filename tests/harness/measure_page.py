@@ -3,6 +3,7 @@
     python -m tests.harness.measure_page                     # starts the page itself
     python -m tests.harness.measure_page clicks=5 url=http://127.0.0.1:7860
     python -m tests.harness.measure_page parts=ratio,slider  # of load, ratio and slider
+    python -m tests.harness.measure_page model=fashion-var   # another one than the page opens with
 
 Ratio over clicks with the same settings (all within ±15% of their median on two cores that nothing
 else uses), layout shift on load (under 0.05) and time to the first one-step picture (under 1.5 s)
@@ -91,8 +92,8 @@ def ratios(browser, url: str, clicks: int) -> list[float]:
 def slide(browser, url: str, turns: int = 7) -> list[float]:
     """Milliseconds from the slider's move to the new images."""
     tab = browser.new_page()
-    tab.goto(f"{url}?tab=explore")
-    tab.wait_for_selector("#stage img", timeout=120_000)
+    tab.goto(f"{url}{'&' if '?' in url else '?'}tab=explore")
+    tab.wait_for_selector("#pad img", timeout=120_000)  # the page is done with painting
     took = tab.evaluate(SLIDE, turns)
     tab.close()
     return took
@@ -104,6 +105,8 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the page that was started ends too
     parts = given.get("parts", "load,ratio,slider").split(",")
     server, url = (None, given["url"]) if "url" in given else start()
+    if "model" in given:
+        url = f"{url}?model={given['model']}"
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
