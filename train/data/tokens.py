@@ -60,7 +60,8 @@ def load_tokens(cfg: Config, tokenizer: nn.Module, device: torch.device) -> Toke
         if cfg.dry_run:
             raise DD2Error(f"{run_folder(cfg) / names.TOKENS} is of other data or settings, and a "
                            "dry run makes no tokens: run train.tokens first.")
-        found.fill(Encoding(originals(), tokenizer, device), tokenizer.cfg.num_codes)
+        found.fill(Encoding(originals(), tokenizer, device), tokenizer.cfg.num_codes,
+                   cfg.timeout)
         from_main(lambda: _list_left_out(found, originals()))
     if not cfg.dry_run:
         from_main(lambda: _point_to(cfg, found))

@@ -8,10 +8,10 @@ import functools
 from pathlib import Path
 
 from dd2core.errors import DD2Error
+from dd2core.novelty.classifier import Classifier, find_classifier
 from dd2core.store.folder import describe, resolve
 from dd2core.store.names import ADAPT, weights
 from train.engine.paths import run_folder
-from train.measure.classifier import Classifier, find_classifier
 from train.settings.schema import Config
 
 _resolve = functools.cache(resolve)  # a hub id is looked up once per process

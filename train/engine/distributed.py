@@ -13,7 +13,6 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from dd2core.errors import DD2Error
 from dd2core.noise import Part
@@ -84,12 +83,20 @@ def check_batch(stage: str, opts: Stage) -> None:
                        f"{stage}.accumulate={opts.accumulate} passes: change one.")
 
 
+def is_shard(a: Tensor) -> bool:
+    """Whether a tensor is one process's part of a larger one (a DTensor).
+
+    By what it can do: importing the class takes a second, which only sharded runs should pay.
+    """
+    return hasattr(a, "full_tensor")
+
+
 def average_gradients(module: nn.Module) -> None:
     """Replace every gradient by its mean over the processes; those of shards are that already."""
     if world() == 1:
         return
     grads = [p.grad for p in module.parameters() if p.grad is not None]
-    if any(isinstance(g, DTensor) for g in grads):
+    if any(is_shard(g) for g in grads):
         return  # FSDP has averaged them on the way to their shards
     flat = torch.cat([g.flatten() for g in grads])
     dist.all_reduce(flat)

@@ -12,13 +12,11 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map
 
 from dd2core.errors import DD2Error
 from dd2core.score_model import ConditionalScoreModel
-from train.engine.distributed import is_main, world
+from train.engine.distributed import is_main, is_shard, world
 from train.engine.processes.guard import spread_first
 from train.settings.schema import Config
 
@@ -39,6 +37,8 @@ def shard(cfg: Config, *networks: nn.Module) -> None:
     """
     if not cfg.shard or world() == 1:
         return
+    from torch.distributed.fsdp import fully_shard  # a second, which others should not pay
+
     # It warns of writing into what a block returns; nothing here does.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view", UserWarning)
     mesh = processes_of(cfg, next(networks[0].parameters()).device)
@@ -82,7 +82,7 @@ def average_in_last(network: nn.Module, last: bool) -> None:
     Without sharding there is nothing to do (`distributed.average_gradients`).
     """
     for part in network.modules():
-        if isinstance(part, FSDPModule):
+        if hasattr(part, "set_requires_gradient_sync"):  # of FSDP
             part.set_requires_gradient_sync(last, recurse=False)
 
 
@@ -101,12 +101,12 @@ def whole(state: dict) -> dict:
     their place, so that no other holds a whole state. A collective, where anything is sharded;
     elsewhere the state itself comes back.
     """
-    if not any(isinstance(a, DTensor) for a in tree_leaves(state)):
+    if not any(is_shard(a) for a in tree_leaves(state)):
         return state
-    return tree_map_only(DTensor, _gathered, state)
+    return tree_map(lambda a: _gathered(a) if is_shard(a) else a, state)
 
 
-def _gathered(a: DTensor) -> Tensor | None:
+def _gathered(a: Tensor) -> Tensor | None:
     full = a.full_tensor()
     return full.cpu() if is_main() else None
 
@@ -117,8 +117,10 @@ def spread(a: Tensor, like: Tensor | None) -> Tensor:
     Anything else, such as a shard, comes back as it is. No communication: every process has read
     the whole tensor.
     """
-    if not isinstance(like, DTensor) or isinstance(a, DTensor) or a.shape != like.shape:
+    if not is_shard(like) or is_shard(a) or a.shape != like.shape:
         return a
+    from torch.distributed.tensor import distribute_tensor
+
     found = distribute_tensor(a, like.device_mesh, like.placements, src_data_rank=None)
     return found.clone()  # a view would keep the whole tensor alive
 

@@ -3,21 +3,20 @@
 Small presets run one real step (`train.engine.loop`). A teacher of more than 50 M parameters is
 built from shapes alone (the meta device, then fake tensors, which have a size but no content), and
 one step of the stage runs on them: every operation is counted, and so is every byte while it is
-alive. That takes a minute and no memory on a laptop.
+alive. Blocks are alike: two and three are counted, as many as there are follow. That takes seconds
+and no memory on a laptop.
 """
 
 import contextlib
 import copy
 import dataclasses
-import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from dd2core.csd import Batch, CSDTrainer, backward_mean
@@ -32,6 +31,8 @@ from dd2core.teacher import Teacher
 from train.engine import base
 from train.engine.assemble import new_score_model, new_tokenizer
 from train.engine.recompute import checkpoint_blocks
+from train.measure.counting.alive import Alive, mark_blocks
+from train.measure.counting.depth import Count, at_depth
 from train.measure.flops import attention_flops
 from train.settings.schema import AdaptStage, Config, CSDStage, GTSStage, Stage
 
@@ -70,31 +71,14 @@ class Cost:
         return self.fixed + self.gradients + self.optimizer + self.working
 
 
-class Alive(TorchDispatchMode):
-    """Counts the bytes of all tensors made inside it, as long as they live."""
+def build_teacher(cfg: Config, device: str = "meta", depth: int | None = None) -> Teacher:
+    """The preset's teacher with random weights; on the meta device, shapes without content.
 
-    def __init__(self):
-        super().__init__()
-        self.seen = weakref.WeakSet()
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        out = op(*args, **(kwargs or {}))
-        for a in tree_leaves(out):
-            if isinstance(a, Tensor) and a.untyped_storage() not in self.seen:
-                storage = a.untyped_storage()
-                self.seen.add(storage)
-                self.now += storage.nbytes()
-                self.peak = max(self.peak, self.now)
-                weakref.finalize(storage, self._gone, storage.nbytes())
-        return out
-
-    def _gone(self, nbytes: int) -> None:
-        self.now -= nbytes
-
-
-def build_teacher(cfg: Config, device: str = "meta") -> Teacher:
-    """The preset's teacher with random weights; on the meta device, shapes without content."""
+    Args:
+        cfg (Config): the experiment.
+        device (str): where.
+        depth (int | None): blocks; None is the preset's number.
+    """
     family = find_family(cfg.family)
     try:
         d = describe(base.folder(cfg)) if cfg.base else None
@@ -106,6 +90,8 @@ def build_teacher(cfg: Config, device: str = "meta") -> Teacher:
             cfg.teacher, tokenizer.cfg, IMAGENET_CLASSES)
         if cfg.adapt.steps:
             sizes = with_vector_input(sizes, cfg.teacher.input_hidden, cfg.teacher.input_layers)
+        if depth is not None:
+            sizes = dataclasses.replace(sizes, depth=depth)
         return family.teacher(tokenizer, family.transformer(sizes, tokenizer))
 
 
@@ -217,19 +203,22 @@ def _counting() -> Iterator[tuple[FlopCounterMode, Alive]]:
         yield flops, alive
 
 
-def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, ConditionalScoreModel]:
-    """The cost of one step on one GPU, in passes of `batch` images; teacher and network, without
-    content.
-
-    At most two passes are run: the others are like the second, and leave nothing but samples.
-    """
-    make_step, copies = STEPS[stage]
-    teacher, opts = build_teacher(cfg), getattr(cfg, stage)
+def _networks(cfg: Config, stage: str, depth: int | None = None) -> tuple[Teacher, list]:
+    """The teacher and what the stage trains, on the meta device."""
+    teacher, opts = build_teacher(cfg, depth=depth), getattr(cfg, stage)
     with torch.device("meta"):
-        networks = [copy.deepcopy(teacher.transformer).requires_grad_(True)
-                    if isinstance(opts, AdaptStage) else new_score_model(cfg, teacher, opts.bf16)
-                    for _ in range(copies)]
-        step = make_step(opts, teacher, networks)
+        return teacher, [
+            copy.deepcopy(teacher.transformer).requires_grad_(True)
+            if isinstance(opts, AdaptStage) else new_score_model(cfg, teacher, opts.bf16)
+            for _ in range(STEPS[stage][1])]
+
+
+def _count(cfg: Config, stage: str, batch: int, depth: int) -> Count:
+    """One step of networks of so many blocks; see `estimate`."""
+    opts = getattr(cfg, stage)
+    teacher, networks = _networks(cfg, stage, depth)
+    with torch.device("meta"):
+        step = STEPS[stage][0](opts, teacher, networks)
     checkpoint_blocks(opts, *networks)
     parts = Part(0, cfg.processes).split(opts.accumulate)
     counted: dict[str, int] = {}
@@ -244,14 +233,45 @@ def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, Condit
         teacher.requires_grad_(False)
         weights = alive.now
         fill_gradients(networks)
+        if depth > 1:
+            mark_blocks((teacher.transformer, *networks), alive.mark)
         step(batch * parts[0].count, parts[:2], done)
+        alive.mark()
+    return Count(weights, tuple(alive.peaks), counted)
+
+
+def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, ConditionalScoreModel]:
+    """The cost of one step on one GPU, in passes of `batch` images; teacher and network, without
+    content.
+
+    At most two passes are run: the others are like the second, and leave nothing but samples.
+    """
+    opts, passes = getattr(cfg, stage), getattr(cfg, stage).accumulate
+    teacher, networks = _networks(cfg, stage)
+    found = at_depth(len(networks[0].backbone.blocks), partial(_count, cfg, stage, batch))
     trained, one = sum(count(m) for m in networks), count(networks[0])
-    others = len(parts[2:]) * batch * teacher.num_tokens * (4 * teacher.code_dim + 8)
-    working = max(0, alive.peak - weights - 4 * trained) + (others if copies > 1 else 0)
+    others = max(0, passes - 2) * batch * teacher.num_tokens * (4 * teacher.code_dim + 8)
+    working = max(0, found.peak - found.weights - 4 * trained)
+    working += others if len(networks) > 1 else 0
     if cfg.processes > 1 and not cfg.shard:
         working = max(working, 4 * one)  # all gradients in one piece, to be averaged
-    steps = tuple(kinds_of_steps(opts, counted))
-    return Cost(weights + 4 * one, 4 * trained, 8 * trained, working, steps), teacher, networks[0]
+    steps = tuple(kinds_of_steps(opts, found.work))
+    return (Cost(found.weights + 4 * one, 4 * trained, 8 * trained, working, steps), teacher,
+            networks[0])
+
+
+def sharing(cfg: Config) -> int:
+    """Among how many processes sharded networks are divided: all, or those of a node.
+
+    Raises:
+        DD2Error: the processes do not make whole nodes.
+    """
+    if not cfg.shard_in_node or cfg.processes <= cfg.node_size:
+        return cfg.processes
+    if cfg.processes % cfg.node_size:
+        raise DD2Error(f"shard_in_node=true needs as many processes on every node: processes="
+                       f"{cfg.processes} do not divide into nodes of node_size={cfg.node_size}.")
+    return cfg.node_size
 
 
 def sharded(
@@ -290,8 +310,9 @@ def report(cfg: Config, stage: str) -> list[str]:
     how = f", {opts.accumulate} passes a step" if opts.accumulate > 1 else ""
     how += ", blocks checkpointed" if opts.checkpoint_blocks else ""
     if cfg.shard and cfg.processes > 1:
-        how += f", sharded ({cost.fixed / 2**30:.1f} before that, at the start)"
-        cost = sharded(cost, teacher, model, STEPS[stage][1], cfg.processes, opts.accumulate)
+        where = f" in nodes of {sharing(cfg)}" if sharing(cfg) < cfg.processes else ""
+        how += f", sharded{where} ({cost.fixed / 2**30:.1f} before that, at the start)"
+        cost = sharded(cost, teacher, model, STEPS[stage][1], sharing(cfg), opts.accumulate)
     gib = {k: getattr(cost, k) / 2**30
            for k in ("fixed", "gradients", "optimizer", "working", "total")}
     names = (model.new_parameters() if isinstance(model, ConditionalScoreModel)

@@ -12,6 +12,7 @@ class Operations:
     timeout: float = 1800.0  # seconds that one process waits for another before the run fails
     restarts: int = 0  # times that train.all starts all processes of a stage again after a failure
     shard_in_node: bool = False  # shard=true: among the processes of each node alone (2-D mesh)
+    node_size: int = 8  # GPUs of a node, for dry runs of shard_in_node; torchrun knows its own
     keep_snapshots: int = 0  # newest generator-NNNNNN that stay (`average` keeps its own); 0: all
     peak_flops: float | None = None  # FLOP/s of one GPU, for the log's MFU; None: by its name
     wandb: bool = False  # also log to Weights & Biases, if it is installed

@@ -8,6 +8,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from dd2core.errors import DD2Error
 from dd2core.families.llamagen.official import SIZES
 from dd2core.noise import Part
 from dd2core.official import load_llamagen, load_var
@@ -18,6 +19,7 @@ from tests.support.train_helpers import GREY, cli, config
 from train.engine.assemble import load_teacher
 from train.engine.recompute import checkpoint_blocks
 from train.measure import cost, flops
+from train.measure.counting import depth
 from train.results import plans
 from train.results.plans import PAPER_HOURS, PARTS
 from train.settings.cli import PRESETS, ROOT, find_preset, load_config
@@ -234,6 +236,41 @@ def test_the_kinds_of_steps_are_counted_one_by_one():
     assert usual - after == pytest.approx(3 * (usual - plain) / 4)
     said = "\n".join(cost.report(config(*words, "gts.head_steps=4"), "gts"))
     assert "in 4 that train the head alone), 6 steps: " in said
+
+
+@pytest.mark.parametrize("words", [
+    ("gts.head_steps=2",), ("csd.form=sid", "csd.fresh=true", "csd.accumulate=3", "processes=2",
+                            "csd.checkpoint_blocks=true")])
+def test_two_and_three_blocks_tell_of_seven(words, monkeypatch):
+    stage = words[0][:3]
+    for width in (16, 64):  # with more parameters the gradients' end is the peak
+        cfg = config("dry_run=true", "out=/nowhere", "teacher.depth=7", f"teacher.width={width}",
+                     *words)
+        few = cost.estimate(cfg, stage, 4)[0]
+        with monkeypatch.context() as patch:
+            patch.setattr(depth, "FEW", 7)
+            assert few == cost.estimate(cfg, stage, 4)[0]
+
+
+@pytest.mark.parametrize("name, batch", [("var-d20", 512), ("llamagen-l", 1024)])
+def test_the_papers_batches_fit_60_gib_on_each_of_eight_gpus(name, batch):
+    cfg = load_config([f"preset={name}"])
+    assert (cfg.csd.batch, cfg.processes, cfg.shard) == (batch, 8, False)
+    assert plans.stage_cost(cfg, "csd").total < 60 * 2**30
+
+
+def test_sharding_in_nodes_divides_by_the_processes_of_a_node():
+    words = ("dry_run=true", "out=/nowhere", "shard=true", "processes=16")
+    everyone, nodes, small, odd = (
+        config(*words, *more) for more in (
+            (), ("shard_in_node=true",), ("shard_in_node=true", "node_size=2"),
+            ("shard_in_node=true", "node_size=3")))
+    assert [cost.sharing(cfg) for cfg in (everyone, nodes, small)] == [16, 8, 2]
+    assert cost.sharing(config(*words[:3], "processes=4", "shard_in_node=true")) == 4
+    with pytest.raises(DD2Error, match="processes=16 do not divide into nodes of node_size=3"):
+        cost.sharing(odd)
+    small.csd.batch = 32
+    assert ", sharded in nodes of 2 (" in cost.report(small, "csd")[1]
 
 
 def test_sharding_divides_what_is_held_and_keeps_the_step():

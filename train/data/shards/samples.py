@@ -56,7 +56,7 @@ def load_samples(cfg: Config, teacher: Teacher) -> TokenData:
         return TokenData(x, y, x[:256], y[:256])
     found = sample_set(cfg, teacher)
     if not from_main(found.complete):
-        found.fill(Drawing(cfg, teacher, found), codes)
+        found.fill(Drawing(cfg, teacher, found), codes, cfg.timeout)
     from_main(lambda: _point_to(cfg, found))
     tokens, labels = found.read("samples")
     first = o.n - held

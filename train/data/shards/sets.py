@@ -22,6 +22,8 @@ from dd2core.store.names import MANIFEST, weights
 from train.data.shards.file import map_file, write_file
 from train.data.shards.sequences import Sequences
 from train.engine.distributed import gather, is_main, rank, world
+from train.engine.processes.guard import lost_is_a_sentence, together
+from train.settings.schema import Config
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,12 @@ class Rows:
 
 
 def from_main(make: Callable[[], Any]) -> Any:
-    """What `make` returns on rank 0, on every rank."""
-    return gather({0: make()} if is_main() else {})[0]
+    """What `make` returns on rank 0, on every rank; what it refuses, all refuse."""
+    found = {}
+    with together():
+        if is_main():
+            found[0] = make()
+    return gather(found)[0]
 
 
 def _digest(value: Any) -> str:
@@ -97,12 +103,21 @@ class ShardSet:
         return all(s.name in known and self._is_whole(s, known[s.name]) for s in self.shards)
 
     def _manifest(self) -> dict[str, Any]:
-        """What the manifest says; nothing where there is none, or a damaged one."""
+        """What the manifest says; nothing where there is none, or a damaged one.
+
+        Raises:
+            DD2Error: it is of another plan: somebody has moved or renamed the folder.
+        """
         try:
             found = read_json(self.folder / MANIFEST)
         except DD2Error:
             return {}
-        return found if found.pop("sha256", None) == _digest(found) else {}
+        if found.pop("sha256", None) != _digest(found):
+            return {}
+        if _digest(found.get("plan")) != _digest(self.plan):
+            raise DD2Error(f"{self.folder} holds sequences of another teacher, tokenizer, data or "
+                           "settings under this one's name: move it away.")
+        return found
 
     def _files(self) -> dict[str, str]:
         return self._manifest().get("files", {})
@@ -119,18 +134,23 @@ class ShardSet:
             return False
 
     def fill(self, produce: Callable[[list[Shard]], Iterator[tuple[Shard, Rows]]],
-             codes: int) -> None:
+             codes: int, timeout: float = Config.timeout) -> None:
         """Write the missing files, each by one of the processes, then the manifest.
 
         Args:
             produce (Callable): a process's shards → each with its rows, in that order.
             codes (int): V, which decides how tokens are stored.
+            timeout (float): seconds that processes wait for each other, for the sentence.
+
+        Raises:
+            DD2Error: a file cannot be written or made, or another process has ended.
         """
         todo = from_main(self.missing)
-        for shard, rows in produce(todo[rank() :: world()]):
-            write_file(self.path(shard), rows.tokens, rows.labels, rows.left_out, codes)
-        gather({rank(): True})  # all are done
-        from_main(self._finish)
+        with lost_is_a_sentence(timeout):
+            for shard, rows in produce(todo[rank() :: world()]):
+                write_file(self.path(shard), rows.tokens, rows.labels, rows.left_out, codes)
+            gather({rank(): True})  # all are done
+            from_main(self._finish)
 
     def _finish(self) -> None:
         sweep(self.folder)

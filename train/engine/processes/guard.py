@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from dd2core.errors import DD2Error, some
 from train.engine import distributed
@@ -130,7 +129,7 @@ def fingerprint(module: nn.Module) -> int:
     two processes hold the same of it."""
     total = 0
     for name, a in sorted(module.state_dict().items()):
-        if isinstance(a, Tensor) and not isinstance(a, DTensor) and a.numel():
+        if isinstance(a, Tensor) and not distributed.is_shard(a) and a.numel():
             bits = a.detach().contiguous().flatten().view(
                 {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[a.element_size()])
             odd = bits[::2].sum(dtype=torch.int64).item()
@@ -146,7 +145,7 @@ def spread_first(*modules: nn.Module) -> None:
     for module in modules:
         device = next((p.device for p in module.parameters()), None)
         for a in module.state_dict().values():
-            if device is not None and isinstance(a, Tensor) and not isinstance(a, DTensor):
+            if device is not None and isinstance(a, Tensor) and not distributed.is_shard(a):
                 first = a.to(device)  # NCCL takes nothing that lies on the CPU
                 dist.broadcast(first, 0)
                 a.copy_(first)

@@ -16,9 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from dd2core.errors import DD2Error
 from dd2core.store import names
@@ -72,6 +70,8 @@ class Writer:
         copies = {k: a.detach().clone() if a.device.type == "cpu" else a.detach()
                   for k, a in tensors.items()}  # torch itself copies from a GPU
         with _quietly():
+            import torch.distributed.checkpoint as dcp  # a second, which others should not pay
+
             future = dcp.async_save(copies, process_group=self.group,
                                     storage_writer=dcp.FileSystemWriter(path))
         self.thread = threading.Thread(target=self._finish, args=(future, path, about),
@@ -128,6 +128,8 @@ def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict, dict[str, Tensor
         for name, digest in about.get("files", {}).items():
             if not (path / name).is_file() or sha256(path / name) != digest:
                 raise DD2Error(f"{path / name} is missing or damaged: {again}.")
+    import torch.distributed.checkpoint as dcp
+
     try:
         reader = dcp.FileSystemReader(path)
         tensors = {k: _room(m, like.get(k))
@@ -140,7 +142,7 @@ def read(path: Path, like: Mapping[str, Tensor]) -> tuple[dict, dict[str, Tensor
 
 
 def _room(m, like: Tensor | None) -> Tensor:
-    if isinstance(like, DTensor) and like.shape == m.size:
+    if like is not None and distributed.is_shard(like) and like.shape == m.size:
         return torch.zeros_like(like.detach(), dtype=m.properties.dtype)
     return torch.zeros(m.size, dtype=m.properties.dtype)
 

@@ -1,0 +1,1 @@
+"""Operations and bytes of a step on tensors without content."""
