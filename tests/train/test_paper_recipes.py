@@ -1,16 +1,19 @@
 """The presets with the paper's recipe: their numbers, and real steps of each at tiny sizes."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from dd2core.sampling import Sampling
 from dd2core.store.folder import save_folder
 from dd2core.store.state import load_state
 from tests.support import tiny, tiny_var
-from tests.support.train_helpers import PICTURES
-from tests.train.engine.test_distributed import torchrun
+from tests.support.forked import forked
+from tests.support.train_helpers import PICTURES, cli
+from train.engine import distributed
 from train.engine.assemble import new_score_model
 from train.measure import cost
 from train.settings.cli import load_config
@@ -112,30 +115,6 @@ SHRUNK = (f"data={PICTURES}", "image_size=16", "channels=1", "shard=false", "pro
 
 RUN = ("var-d16", "var-d24", "llamagen-l", *SMALL)  # var-d20 is var-d16 then, see below
 
-WORKER = """
-import sys
-from pathlib import Path
-
-import torch
-import torch.distributed as dist
-from tests.support.train_helpers import cli
-from tests.train import test_paper_recipes as t
-from train.engine import distributed
-from train.settings.cli import load_config
-
-out = Path(sys.argv[1])
-distributed.start(torch.device("cpu"))
-for name in t.RUN:
-    words = [f"preset={name}", *t.SHRUNK, *t.phases(name), f"out={out / name}",
-             f"base={out / load_config([f'preset={name}']).family}"]
-    if "llamagen-l" != name:
-        words.append("adapt.steps=0")
-    for stage in ("adapt", "gts", "csd"):
-        said = cli(stage, *words)
-        assert said is None, (name, stage, said)
-        dist.barrier()
-"""
-
 
 def phases(name: str) -> tuple[str, ...]:
     """One step of each kind that the preset has."""
@@ -143,6 +122,24 @@ def phases(name: str) -> tuple[str, ...]:
     if load_config([f"preset={name}"]).csd.align_at is None:
         return (*gts, "csd.steps=1")
     return (*gts, "csd.align_at=1", "csd.align_steps=1", "csd.steps=3")
+
+
+def work(rank: int, out: Path) -> None:
+    """The stages of every recipe, in one of two processes."""
+    distributed.start(torch.device("cpu"))
+    backward, passes = torch.Tensor.backward, []
+    torch.Tensor.backward = lambda self, *a, **k: passes.append(self) or backward(self, *a, **k)
+    for name in RUN:
+        words = [f"preset={name}", *SHRUNK, *phases(name), f"out={out / name}",
+                 f"base={out / load_config([f'preset={name}']).family}"]
+        if name != "llamagen-l":
+            words.append("adapt.steps=0")
+        for stage in ("adapt", "gts", "csd"):
+            passes.clear()
+            said = cli(stage, *words)
+            assert said is None, (name, stage, said)
+            (out / f"{name}-{stage}-{rank}").write_text(str(len(passes)))
+            dist.barrier()
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +151,8 @@ def runs(tmp_path_factory) -> Path:
     for name, teacher in (("llamagen", table), ("var", tiny_var.teacher())):
         save_folder(out / name, type(model)(name, name, ["cross", "disc", "frame"], Sampling(1.5),
                                             teacher, None, None, 16))
-    (out / "worker.py").write_text(WORKER)
-    done = torchrun(str(out / "worker.py"), str(out))
-    assert done.returncode == 0, done.stderr
+    for code, said in forked(out, work, out):
+        assert code == 0, said
     return out
 
 
@@ -180,6 +176,10 @@ def test_each_recipe_takes_its_steps_in_two_processes_and_two_passes(name, runs)
     assert taken(gts, "model") == ({1, 2} if "var" in name else {1})
     assert taken(csd, "guidance") == {r + r + 2 if aligned else r}
     assert taken(csd, "generator") == {1}  # forgotten at the alignment
+    updates = {"gts": max(taken(gts, "model")),
+               "csd": max(taken(csd, "guidance")) + (2 if aligned else 1)}
+    for stage, rank in itertools.product(updates, (0, 1)):  # two passes in each of two processes
+        assert int((runs / f"{name}-{stage}-{rank}").read_text()) == 2 * updates[stage]
     assert (runs / name / "adapt" / "config.json").exists() == (name == "llamagen-l")
     first, last = (load_state(runs / name / stage / "state.pt")["networks"][part]
                    for stage, part in (("gts", "ema"), ("csd", "generator")))

@@ -1,19 +1,23 @@
-"""Passes, processes, sharding and block checkpointing divide the work alone; with real torchrun.
+"""Passes, processes, sharding and block checkpointing divide the work alone.
 
 `one` holds a run of every stage in one process and one pass, the others are divided as their names
 say. All are six steps.
 """
 
+import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from dd2core.store.state import load_state
+from tests.support.forked import forked
 from tests.support.train_helpers import copy_stages, grey, log_steps, same_state
-from tests.train.engine.test_distributed import torchrun
 from tests.train.engine.test_sharding import assert_same_state, metrics
+from train.engine import distributed, loop, sharding
 
 STAGES = ("teacher", "gts", "warm", "csd", "tune", "dd1")
 # A token table; fresh samples for both steps of ψ, alignment, known tokens in uneven shares.
@@ -24,27 +28,10 @@ TWO = tuple(f"{stage}.accumulate=2" for stage in STAGES)
 FOUR = tuple(f"{stage}.accumulate=4" for stage in STAGES)
 AGAIN = tuple(f"{stage}.checkpoint_blocks=true" for stage in STAGES)
 
-WORKER = """
-import os, shutil, signal, sys
-from pathlib import Path
 
-import torch
-import torch.distributed as dist
-from tests.support.train_helpers import grey
-from tests.train.engine import test_accumulate as t
-from train.engine import distributed, loop, sharding
 
-out, what = Path(sys.argv[1]), sys.argv[2]
-distributed.start(torch.device("cpu"))
-
-def train(folder, stages, *words):
-    for stage in stages:
-        said = grey(stage, out / folder, *t.WORDS, *t.TWO, *words)
-        assert said is None, said
-        dist.barrier()
-
-def die_in(step):
-    '''Rank 1 is killed between the passes of the generator's update in this step.'''
+def die_in(step: int) -> None:
+    """Rank 1 is killed between the passes of the generator's update in this step."""
     seeded_step, average, at = loop.seeded_step, sharding.average_in_last, []
 
     def noted(cfg, job, i, stage):
@@ -58,16 +45,26 @@ def die_in(step):
 
     loop.seeded_step, sharding.average_in_last = noted, watched
 
-if what == "first":
-    train("two-by-two", t.STAGES)
-    train("sharded", ("csd",), "shard=true", *t.AGAIN)
-    if distributed.is_main():
-        shutil.copytree(out / "two-by-two", out / "killed",
-                        ignore=shutil.ignore_patterns("csd", "tune", "dd1"))
-    dist.barrier()
-    die_in(4)
-train("killed", ("csd",))
-"""
+
+def work(rank: int, out: Path, what: str) -> None:
+    """The runs of two processes in two passes; `first` ends in the middle of one."""
+    distributed.start(torch.device("cpu"))
+
+    def train(folder, stages, *words):
+        for stage in stages:
+            said = grey(stage, out / folder, *WORDS, *TWO, *words)
+            assert said is None, said
+            dist.barrier()
+
+    if what == "first":
+        train("two-by-two", STAGES)
+        train("sharded", ("csd",), "shard=true", *AGAIN)
+        if rank == 0:
+            shutil.copytree(out / "two-by-two", out / "killed",
+                            ignore=shutil.ignore_patterns("csd", "tune", "dd1"))
+        dist.barrier()
+        die_in(4)
+    train("killed", ("csd",))
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +78,11 @@ def runs(tmp_path_factory) -> Path:
         before = ("tokenizer", "tokens") + ("teacher", "gts", "warm", "dd1-pairs") * (
             folder == "sharded")
         copy_stages(out / "one", out / folder, *before)
-    (out / "worker.py").write_text(WORKER)
-    first = torchrun(str(out / "worker.py"), str(out), "first")
-    assert first.returncode and f"exitcode  : {-signal.SIGKILL} " in first.stderr, first.stderr
+    (survivor, said), (killed, _) = forked(out, work, out, "first")
+    assert survivor and killed == -signal.SIGKILL, said
     assert load_state(out / "killed" / "csd" / "state.pt")["step"] == 3
-    again = torchrun(str(out / "worker.py"), str(out), "again")
-    assert again.returncode == 0, again.stderr
+    for code, said in forked(out, work, out, "again"):
+        assert code == 0, said
     return out
 
 
