@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.support.browser_helpers import images, is_tidy, keep, open_tab, source
+from tests.support.browser_helpers import ARTIFACTS, images, is_tidy, keep, open_tab, source
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("width", [1280, 360])]
 FILLED = "#filled .dd2-way:nth-child({}) img"
@@ -83,7 +83,8 @@ def test_a_result_becomes_a_card_and_inside_begins_with_a_moving_picture(visit, 
     drawn = card.convert("L").crop((620, 156, 620 + 196, 156 + 196)).resize(shown.size)
     pairs = zip(drawn.tobytes(), shown.convert("L").tobytes(), strict=True)
     assert sum(abs(a - b) for a, b in pairs) / 28**2 < 12  # the teacher's first picture
-    (Path(__file__).parents[2] / "artifacts" / f"card-{width}.png").write_bytes(data)
+    ARTIFACTS.mkdir(exist_ok=True)
+    (ARTIFACTS / f"card-{width}.png").write_bytes(data)
 
     open_tab(tab, "Inside")
     tab.wait_for_selector("#inside svg")
