@@ -53,8 +53,8 @@ pinned: false
 
 # One step beside its teacher
 
-An autoregressive image model paints token by token; a copy of it, distilled with Conditional Score
-Distillation (Distilled Decoding 2, [arXiv:2510.21003](https://arxiv.org/abs/2510.21003)), paints
+An autoregressive image model samples token by token; a copy of it, distilled with Conditional Score
+Distillation (Distilled Decoding 2, [arXiv:2510.21003](https://arxiv.org/abs/2510.21003)), samples
 the whole image in one forward pass. Here both run side by side, timed. Two CPU cores are enough.
 
 The code was written anew and is under the MIT licence; see `NOTICE.md` for credits.
@@ -182,6 +182,9 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
             time.sleep(0.3)
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = (words or ["nothing"])[-1]
+    if server.poll() is None:
+        raise DD2Error(f"The folder is whole, but the Space did not answer in {PATIENCE:.0f} s (its "
+                       f"last words: {last}): if the machine is busy, run python app.py in it.")
     raise DD2Error(f"The Space does not start; its last words: {last}")
 
 
