@@ -9,7 +9,14 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.pipeline import load_pipeline
-from dd2core.store.files import read_json, read_tensors, write_json, write_manifest, write_tensors
+from dd2core.store.files import (
+    read_json,
+    read_tensors,
+    sha256,
+    write_json,
+    write_manifest,
+    write_tensors,
+)
 from dd2core.store.folder import describe, load_teacher, save_folder
 from dd2core.tools.images import to_float
 from tests.support import plain_llamagen as plain
@@ -127,6 +134,13 @@ def test_the_bases_classifier_is_exported_and_measures(folder, finished):
                f"base={folder}", "n=8", "sampler=one_step") is None
     result = json.loads((finished / "evaluate" / "one_step.json").read_text())
     assert 0 <= result["accuracy"] <= 1
+    said = result["provenance"]  # of whatever took part
+    assert {f"{p}.safetensors" for p in ("tokenizer", "teacher", "generator", "classifier")} <= set(
+        said["weights"])
+    assert said["weights"]["generator.safetensors"] == sha256(model / "generator.safetensors")
+    assert said["seed"] == 0 and (result["training_minutes"] is None
+                                  or result["trained_on"] == said["device"])
+    assert (finished / "csd" / "machines.jsonl").read_text().count("\n") >= 1
 
 
 def test_a_classifier_of_the_run_comes_first(folder, finished, tmp_path):

@@ -172,6 +172,8 @@ def test_command_writes_its_json(tmp_path, monkeypatch, capsys):
         assert r["ratio_with_decoding"] == pytest.approx(with_decoding)
     assert all(v > 0 for v in found["flops_per_image"].values())
     assert found["command"].endswith("device=cpu") and found["dtype"] == "float32"
+    said = read_speed(tmp_path / "benchmark.json").provenance
+    assert said is not None and "generator.safetensors" in said.weights
 
 
 def test_bare_settings_reach_the_section():
