@@ -183,7 +183,7 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = (words or ["nothing"])[-1]
     if server.poll() is None:
-        raise DD2Error(f"The folder is whole, but the Space did not answer in {PATIENCE:.0f} s (its "
+        raise DD2Error(f"The folder is whole, but its page did not answer in {PATIENCE:.0f} s (its "
                        f"last words: {last}): if the machine is busy, run python app.py in it.")
     raise DD2Error(f"The Space does not start; its last words: {last}")
 

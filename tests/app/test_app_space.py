@@ -81,3 +81,9 @@ def test_one_that_cannot_start_says_why(folder, tmp_path):
     (tmp_path / "app.py").write_text("raise SystemExit('app: no weights.')")
     with pytest.raises(DD2Error, match="its last words: app: no weights."):
         space.check(tmp_path)
+
+
+def test_one_that_is_only_slow_is_told_from_one_that_cannot_start(folder, monkeypatch):
+    monkeypatch.setattr(space, "PATIENCE", 0.0)
+    with pytest.raises(DD2Error, match="is whole, but its page did not answer in 0 s"):
+        space.check(folder)
