@@ -1,14 +1,11 @@
 """The tabs beside Compare, the model picker and the addresses of views, without a browser."""
 
-import base64
 import io
 import json
 import os
-import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,13 +25,11 @@ from app.page import TABS
 from app.serve.models import Models
 from app.serve.token_score import covered, examine
 from app.shipped import PREFERRED, first_shipped, shipped
-from app.tabs.explore import ExploreTab, _labels
 from app.tabs.inside import InsideTab
 from app.tabs.refine import RefineTab
 from app.tabs.results import ResultsTab, tables_of
 from app.zero import seconds_for
 from dd2core import DD2Error, Pipeline
-from dd2core.noise import slerp
 from dd2core.score import posterior_mean
 from tests.support import tiny, tiny_var
 from tests.support.app_helpers import demo_pipe
@@ -134,70 +129,7 @@ def test_what_does_not_fit_is_left_at_its_default_and_told(query):
     assert len(view.complaints) == (0 if query == "at=" else 1)  # an empty value is none
 
 
-# Explore ---------------------------------------------------------------------------------
-
-
-def test_interpolate_ends_at_both_seeds_and_goes_along_the_sphere(models, pipe):
-    name = pipe.class_names[3]
-    grid, gif, numbers = Handlers(models).interpolate(name, 4, 5, count=3)
-    ends = [pipe.latents(1, seed) for seed in (4, 5)]
-    way = slerp(*ends, torch.tensor([0.0, 0.5, 1.0]))
-    expected = pipe.sample_one_step([3] * 3, latents=way).images
-    assert np.array_equal(pixels(grid), np.asarray(present.grid(expected)))
-    assert numbers["seeds"] == [4, 5] and numbers["class"] == name and numbers["passes"] == 1
-    assert Image.open(gif).n_frames == 4  # there, and back without the ends
-
-
-@pytest.mark.parametrize("wrong", [{"class_name": "Unicorn"}, {"class_name": "All classes"},
-                                   {"seed_a": -1}, {"seed_b": "x"}, {"count": 1}, {"count": 49},
-                                   {"count": True}, {"seed_a": float("nan")}])
-def test_interpolate_refuses_in_one_sentence(models, wrong):
-    with pytest.raises(gr.Error) as caught:
-        Handlers(models).interpolate(**wrong)
-    assert caught.value.message.endswith(".") and "\n" not in caught.value.message
-
-
-def test_the_slider_paints_the_ends_the_place_between_and_every_class(models, pipe):
-    tab = ExploreTab(models)
-    html, query = tab.paint(None, pipe.class_names[2], 1, 2, 0.25)
-    assert html.count("<img") == 3 + len(pipe.class_names)
-    assert "25% of the way" in html and "seed=1" in query and "to=2" in query
-    assert "model" in html and "ms" in html  # the model's share of the time
-    same, _ = tab.paint(None, pipe.class_names[2], 1, 2, 0.25)
-    other, _ = tab.paint(None, pipe.class_names[2], 1, 2, 0.75)
-    pictures = [text.split('id="latent-cost"')[0] for text in (html, same, other)]
-    assert pictures[0] == pictures[1] != pictures[2]
-
-
-def test_the_map_is_what_the_slider_paints_and_is_painted_anew_only_for_others(models, pipe):
-    tab = ExploreTab(models)
-    names = pipe.class_names
-    *_, shown, key = tab.tidy(None, names[2], 1, 2, "", "")
-    data = base64.b64decode(re.search(r"base64,([^\"]+)", shown)[1])
-    picture = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
-    way = slerp(pipe.latents(1, 1), pipe.latents(1, 2), torch.tensor([0.25]))
-    wanted = pipe.sample_one_step([3], latents=way).images[0, ..., 0]
-    cell = picture[29:29 + 28, 3 * 29:3 * 29 + 28].astype(int)  # second row: a quarter of the way
-    assert np.abs(cell - wanted).max() <= 1 and picture.shape == (5 * 29 - 1, 10 * 29 - 1)
-    assert json.loads(unescape(re.search(r'data-classes="([^"]+)"', shown)[1])) == names
-    skip = gr.skip()
-    assert tab.tidy(None, names[5], 1, 2, "", key)[-2:] == (skip, skip)  # another class of the same
-    assert tab.tidy(None, names[2], 1, 3, "", key)[-1] not in (skip, key)
-    assert tab.tidy(None, names[2], -1, 3, "", key)[-2:] == (skip, skip)  # refused elsewhere
-
-
-def test_classes_are_shown_by_tens_with_the_chosen_one_among_them():
-    many = SimpleNamespace(class_names=["x"] * 34, image_size=48, device=torch.device("cpu"))
-    assert [_labels(many, i)[0] for i in (0, 9, 10, 29, 30, 33)] == [0, 0, 10, 20, 24, 24]
-    assert all(label in _labels(many, label) and len(_labels(many, label)) == 10
-               for label in range(34))
-    few = SimpleNamespace(class_names=["x"] * 3, image_size=48, device=torch.device("cpu"))
-    assert _labels(few, 2) == [0, 1, 2]
-
-
-def test_the_morph_has_a_row_for_each_class(models, pipe):
-    html, *_ = ExploreTab(models).morph(None, pipe.class_names[0], 0, 1)
-    assert html.count("<img") == 8 * len(pipe.class_names)
+# Files ------------------------------------------------------------------------------------
 
 
 def test_an_animation_goes_there_and_back_at_the_speed_of_sight():

@@ -8,6 +8,7 @@ let turn = 0;
 /* Make the buttons of a model. box: the element; choose: called with the number of a class. */
 export function fill(box, about, choose) {
   turn += 1;
+  delete box.dataset.painted;
   box.replaceChildren(...about.class_names.slice(0, MOST).map((name, i) => {
     const button = document.createElement("button"), canvas = document.createElement("canvas");
     const caption = document.createElement("span");
