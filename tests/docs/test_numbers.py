@@ -26,6 +26,7 @@ SOURCES = {  # what README says outside of its made tables → where it is from
     "4.11 → 7.58": "the paper, Tab. 1",
     "Distilled Decoding 1": "the name", "DD1": "the name",
     "time 0.83, not at 1": "train/settings/schema.py",
+    "docs/reproduce-8gpu.md": "docs/reproduce-8gpu.md",
     "200 times faster": "a question", "GPU with 256 steps": "the paper, Tab. 1",
 }
 
