@@ -11,7 +11,7 @@ test set. `ppl=N` adds the perceptual path length, `neighbours=N` the nearest tr
 sheet of them. `results=docs/results/NAME tag=ROW` writes a row of docs/results.md (`train.report`).
 
 `features=inception reference=FOLDER` measures FID, Inception Score, precision and recall in place
-of FD and accuracy, on samples that are kept on disk and may be painted by several processes
+of FD and accuracy, on samples that are kept on disk and may be sampled by several processes
 (docs/official.md).
 """
 
