@@ -89,19 +89,19 @@ def rows(name: str) -> Iterator[Row]:
 
 def line(row: Row) -> str:
     """A row of the table."""
-    paper, implied = "–", "–"
+    paper, times, implied = "–", "–", "–"
     if row.paper is not None:
-        paper = f"{row.paper:.0f}"
+        paper, times = f"{row.paper:.0f}", f"{row.hours / row.paper:.1f}"
         implied = f"{row.flops / row.paper / 3600 / 1e12:.0f}"
     return (f"| `{row.preset}` | {row.part} | {row.images} × {row.passes} | {row.gib:.0f} | "
             f"{row.steps:,} | {row.flops / row.steps / 1e12:,.0f} | {row.hours:,.0f} | {paper} | "
-            f"{implied} |")
+            f"{times} | {implied} |")
 
 
 HEAD = (
     "| preset | part | images a GPU × passes | GiB a GPU | steps | TFLOP a step | "
-    f"GPU-hours at {SPEED / 1e12:.0f} TFLOP/s | paper's GPU-hours | paper's speed, TFLOP/s |\n"
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    f"GPU-hours at {SPEED / 1e12:.0f} TFLOP/s | paper's GPU-hours | ours ÷ paper's | "
+    "paper's speed, TFLOP/s |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 
 
 def print_table(names: list[str]) -> None:
