@@ -72,7 +72,7 @@ def started(folder: Path, work: Callable, *args, world: int = 2, local: int | No
 
 
 def forked(folder: Path, work: Callable, *args, world: int = 2, local: int | None = None,
-           seconds: float = 200) -> list[tuple[int | None, str]]:
+           seconds: float = 900) -> list[tuple[int | None, str]]:
     """Exit status and words of each process, by rank; None for one that does not end."""
     with started(folder, work, *args, world=world, local=local) as children:
         for child in children:

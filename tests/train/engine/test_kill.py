@@ -48,7 +48,7 @@ def test_kill_9_in_the_middle_of_a_save(tmp_path):
     folder = out / "tokenizer"
     for point, saves, survives in (("write", 2, 1), ("before", 2, 2), ("after", 2, 4)):
         with alone(tmp_path / "said", killed, point, saves, out) as child:
-            child.join(200)
+            child.join(900)
         assert child.exitcode == -signal.SIGKILL, (tmp_path / "said").read_text()
         assert load_state(folder / "state.pt")["step"] == survives, point
         # What this one left lying; the next one sweeps it away.

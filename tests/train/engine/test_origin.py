@@ -166,7 +166,7 @@ def test_a_signal_saves_and_ends_the_stage(stage, number, run):
     words = ("skip=tokenizer,classifier,teacher",) if stage == "all" else ()
     with started(out, stage, *words) as process:
         os.kill(process.pid, number)
-        process.join(120)
+        process.join(900)
         assert process.exitcode == 128 + number
     said = (out / "said").read_text()
     assert "gts: stopped and saved after step" in said and "Traceback" not in said

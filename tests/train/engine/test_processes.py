@@ -62,9 +62,7 @@ def differ(rank: int, out: Path) -> None:
 
 
 def test_processes_that_differ_stop_with_one_sentence(tmp_path):
-    since = time.monotonic()
-    done = forked(tmp_path, differ, tmp_path)
-    assert time.monotonic() - since < 30
+    done = forked(tmp_path, differ, tmp_path, seconds=200)  # less than the time that one waits
     said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in (0, 1)]
     assert said[0] == said[1]
     assert "weights of model=" in said[0][0] and "step=" not in said[0][0]
@@ -125,7 +123,7 @@ def test_a_stopped_process_ends_the_run_with_a_sentence(tmp_path):
             time.sleep(0.05)
         time.sleep(1)
         os.kill(second.pid, signal.SIGSTOP)
-        first.join(30)
+        first.join(200)
         assert first.exitcode == 1
     said = (tmp_path / "said-0").read_text()
     assert "error: Process 1 has given no sign of life for 2 s" in said
