@@ -109,7 +109,6 @@ def test_the_readmes_python_runs_and_is_seven_lines(capsys):
     assert float(ratio) > 1 and shape == ["(3, 28, 28, 1)\n"]
 
 
-@pytest.mark.slow
 def test_the_skeleton_of_an_own_teacher_is_distilled():
     names = {"__name__": "own"}
     for code in blocks((ROOT / "docs/own-teacher.md").read_text(), "python"):

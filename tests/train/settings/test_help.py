@@ -84,7 +84,6 @@ def test_a_comment_that_goes_on_below_belongs_to_its_setting():
     assert help.meanings(type(Config().csd))["sampling"].startswith("in the teacher's score")
 
 
-@pytest.mark.slow
 def test_the_processes_exit_with_zero():
     for words in (["train"], ["train.toy", "--help"]):
         done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True,
