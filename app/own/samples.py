@@ -66,6 +66,7 @@ def style(samplers: Any) -> str:
         return ""
     hard = "image-rendering:pixelated;" if painted.shape[1] < HARD else ""
     rules = [
+        f".{CLASSES} li[role=option]{{align-items:center}}",
         f".{CLASSES} li[role=option]::before{{background-image:url({_sheet(painted)});"
         f"background-size:{len(painted)}00% 100%;{hard}width:{SIDE}px;height:{SIDE}px;"
         "display:inline-block;vertical-align:middle;margin-right:.5rem;border-radius:4px}"

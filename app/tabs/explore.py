@@ -142,7 +142,7 @@ class ExploreTab(Tab):
         """Sheet, GIF and what they show: gone, once the settings are others; and the map with what
         it shows, painted anew for other seeds or classes."""
         skip = gr.skip()
-        extras: tuple = (skip,) * len(self.extras)
+        extras: tuple = (skip, skip, skip)
         if made and made != _key(model, name, start, end):
             extras = nothing_made()
         with contextlib.suppress(gr.Error, DD2Error):  # `paint` has said what is wrong

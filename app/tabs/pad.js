@@ -21,11 +21,14 @@ dd2.pad = {
     }
     element.addEventListener("keydown", (event) => this.key(event));
     const follow = () => { this.busy = false; this.follow(); this.ask(); };
-    new MutationObserver(() => this.follow()).observe(element, { childList: true, subtree: true });
+    const news = { childList: true, subtree: true, characterData: true, attributes: true,
+      attributeFilter: ["src", "data-classes", "data-at", "data-class"] }; /* Gradio changes what
+      is there: a new map has taken the ring's place away */
+    new MutationObserver(() => this.follow()).observe(element, news);
     const watch = () => { /* the pictures may be built later than the map */
       const stage = document.querySelector("#stage");
       if (!stage) return requestAnimationFrame(watch);
-      new MutationObserver(follow).observe(stage, { childList: true, subtree: true });
+      new MutationObserver(follow).observe(stage, news);
       follow();
     };
     watch();

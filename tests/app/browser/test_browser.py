@@ -89,6 +89,7 @@ def test_the_ring_of_the_map_is_dragged_and_moved_by_keys_and_the_picture_follow
     before = tab.get_attribute("#pad img", "src")
     tab.locator("#from-seed input").fill("77")
     tab.wait_for_function("s => document.querySelector('#pad img').src !== s", arg=before)
+    assert tab.eval_on_selector(".dd2-knob", ring) == ["60%", "74%"]  # the new map keeps the ring
     keep(tab, f"map-{width}")
 
 
