@@ -101,10 +101,14 @@ class ExploreTab(Tab):
         names = pipe.class_names
         # The front tab's address may name all classes, which is no choice here.
         view = view.without() if view.given.get("class") in names else view.without("class")
+        start, end = first_pair(pipe)
+        start = view.whole("seed", 0, MAX_SEED, start)
+        if start == end:  # an address names the one seed alone: from a seed to itself is no way
+            end = end + 1 if end < MAX_SEED else 0
         return [
             gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
-            view.whole("seed", 0, MAX_SEED, first_pair(pipe)[0]),
-            view.whole("to", 0, MAX_SEED, first_pair(pipe)[1]),
+            start,
+            view.whole("to", 0, MAX_SEED, end),
             view.number("at", 0, 1, 0.5),
             _blank(pipe), *nothing_made(), no_pad(_labels(pipe, 0)), "", "",
         ]
@@ -252,6 +256,7 @@ def _stage(
     )
     small = [
         f'<button type="button" class="dd2-choose" data-class="{html.escape(other)}" '
+        f'title="{html.escape(other)}" '
         f'aria-pressed="{"true" if i == here else "false"}">'
         f'{_figure(image, f"{other}, same noise", other, "now" if i == here else "")}</button>'
         for i, (image, other) in enumerate(zip(row, names, strict=True))
@@ -261,7 +266,7 @@ def _stage(
         f"decoder {present.duration(run.decode_seconds)}"
     )
     return (
-        f'<div class="dd2-stage" data-class="{html.escape(name)}" data-at="{place:g}">{big}</div>'
+        f'<div class="dd2-stage" data-shown="{html.escape(name)}" data-at="{place:g}">{big}</div>'
         f'<div class="dd2-strip">{"".join(small)}</div>'
         f'<p class="dd2-machine" id="latent-cost">{cost}</p>'
     )

@@ -22,7 +22,7 @@ dd2.pad = {
     element.addEventListener("keydown", (event) => this.key(event));
     const follow = () => { this.busy = false; this.follow(); this.ask(); };
     const news = { childList: true, subtree: true, characterData: true, attributes: true,
-      attributeFilter: ["src", "data-classes", "data-at", "data-class"] }; /* Gradio changes what
+      attributeFilter: ["src", "data-classes", "data-at", "data-shown"] }; /* Gradio changes what
       is there: a new map has taken the ring's place away */
     new MutationObserver(() => this.follow()).observe(element, news);
     const watch = () => { /* the pictures may be built later than the map */
@@ -78,7 +78,7 @@ dd2.pad = {
   },
   follow() { /* where the picture is, unless the ring is ahead of it */
     const stage = document.querySelector("#stage .dd2-stage");
-    if (stage && !this.wanted && !this.busy) this.show(stage.dataset.class, +stage.dataset.at);
+    if (stage && !this.wanted && !this.busy) this.show(stage.dataset.shown, +stage.dataset.at);
     else if (this.at) this.show(...this.at);
   },
   show(name, place) {

@@ -13,10 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
+from app.address import View
 from app.api import Handlers
 from app.html import present
 from app.serve.models import Models
-from app.tabs.explore import ExploreTab, _labels
+from app.tabs.explore import ExploreTab, _labels, first_pair
 from app.tabs.pad import painted
 from dd2core import Pipeline
 from dd2core.noise import slerp
@@ -109,6 +110,16 @@ def test_classes_are_shown_by_tens_with_the_chosen_one_among_them():
                for label in range(34))
     few = SimpleNamespace(class_names=["x"] * 3, image_size=48, device=torch.device("cpu"))
     assert _labels(few, 2) == [0, 1, 2]
+
+
+def test_one_seed_in_the_address_is_not_both_ends(models, pipe):
+    tab = ExploreTab(models)
+    with gr.Blocks():
+        tab.build(SimpleNamespace(model=gr.HTML(""), where=gr.Textbox(), search=gr.Textbox()))
+    end = first_pair(pipe)[1]
+    for query, ends in ((f"?seed={end}", [end, end + 1]), ("?seed=5", [5, end]),
+                        ("?seed=4&to=4", [4, 4]), ("", list(first_pair(pipe)))):
+        assert tab.fit(pipe, View(query))[1:3] == ends
 
 
 def test_the_morph_has_a_row_for_each_class(models, pipe):

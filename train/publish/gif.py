@@ -140,8 +140,10 @@ def frames(one: Progress, teacher: list[Progress], spans: list[Span]
     seen = one.seconds + SEEN / slow
     moments = sorted({0.0, one.seconds, *(p.seconds for p in teacher),
                       *([seen] if seen < end.seconds else [])})
-    note = (f"slow motion, {slow:.0f} times slower; {len(one.images)} images at once, decoding "
-            f"included: {end.seconds / one.seconds:.1f} times as fast")
+    pace = f"slow motion, {_count(slow)} times slower" if slow >= 1 else \
+        f"shown {_count(1 / slow)} times faster than it was"
+    note = (f"{pace}; {len(one.images)} images at once, decoding included: "
+            f"{end.seconds / one.seconds:.1f} times as fast")
     pictures, milliseconds = [], []
     for now, after in zip(moments, [*moments[1:], None], strict=True):
         done = [p for p in teacher if p.seconds <= now]
@@ -158,6 +160,10 @@ def frames(one: Progress, teacher: list[Progress], spans: list[Span]
         milliseconds.append(
             HOLD_MS if after is None else max(20, round(1e3 * slow * (after - now))))
     return pictures, milliseconds
+
+
+def _count(times: float) -> str:
+    return f"{times:.0f}" if times >= 10 else f"{times:.1f}"
 
 
 def movie(pictures: list[Image.Image], milliseconds: list[int], channels: int) -> bytes:

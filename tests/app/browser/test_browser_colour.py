@@ -55,6 +55,7 @@ def test_every_tab_takes_colour_larger_pictures_and_many_long_names(visit):
     strip = tab.eval_on_selector_all("#stage .dd2-choose", "all => all.map(b => b.dataset.class)")
     assert strip == tiny_colour.CLASSES[20:]
     tab.wait_for_function("document.querySelector('.dd2-pad').dataset.classes.includes('flags')")
+    assert tab.eval_on_selector(".dd2-knob", "k => k.style.left") == "90%"
     assert tidy_at_both_widths(tab, "explore")
 
     open_tab(tab, "Gallery")
