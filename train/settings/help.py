@@ -92,7 +92,8 @@ def help_text(module: ModuleType, values: Any, flat: str | None = None) -> str:
         return "\n\n".join([*parts, "\n".join(["Settings, their defaults, and what they are:",
                                               *settings_lines(values)])])
     command = name.rpartition(".")[2]
-    sections = SECTIONS.get(command, (command,) if hasattr(values, command) else ())
+    own = dataclasses.is_dataclass(getattr(values, command, None))  # `export` is a plain setting
+    sections = SECTIONS.get(command, (command,) if own else ())
     parts.append("Settings, their defaults, and what they are. preset=NAME (fashion-llamagen if "
                  "not given) replaces\ndefaults by those of train/presets/NAME.yaml; with it, "
                  "--help shows these.")

@@ -49,7 +49,8 @@ def test_help_shows_the_settings_of_the_command(command, monkeypatch, capsys):
     cli.main(module.run, kind=kind)
     text = capsys.readouterr().out
     assert text.startswith(f"usage: python -m train.{command} key=value …\n\n{module.__doc__[:20]}")
-    shown = [values] + ([getattr(values, command)] if hasattr(values, command) else [])
+    own = getattr(values, command, None)
+    shown = [values, own] if dataclasses.is_dataclass(own) else [values]
     for part in shown:
         prefix = "" if part is values else f"{command}."
         for field in dataclasses.fields(part):
