@@ -7,7 +7,7 @@ import pytest
 
 BROWSER = ("browser", "static_page/test_page")  # in the names of their files or folders
 # Groups and folders by how long they take; all others come after them, in their usual order.
-SLOWEST = ("browser", "tests/train/engine/", "tests/train/", "tests/app/", "tests/graphs/")
+SLOWEST = ("browser", "tests/app/", "tests/train/engine/", "tests/train/")
 
 
 def group(nodeid: str) -> str:
