@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from tests.docs.reading import README, ROOT, made, without_code
 from train import report
@@ -110,3 +111,23 @@ def test_what_was_tried_is_what_its_files_say(row):
 def test_rows_are_found_and_a_wrong_number_is_too():
     assert len(rows()) >= 10
     assert untold("FD 1.58 and 9.99, 16 minutes", [{"fd": 1.5804, "a": [{"m": 16.2}]}]) == ["9.99"]
+
+
+# The paper's recipe ---------------------------------------------------------------------------
+
+
+def test_the_table_for_eight_gpus_is_what_the_presets_have():
+    text = (ROOT / "docs/reproduce-8gpu.md").read_text()
+    lines = re.findall(r"^\| `([\w-]+)` \| .*? \| (\d+); (.*?) \| (\S+) / (\S+) \|", text, re.M)
+    assert [line[0] for line in lines] == ["var-d16", "var-d20", "var-d24", "llamagen-l"]
+    for name, steps, score, psi, g in lines:
+        preset = yaml.safe_load((ROOT / f"train/presets/{name}.yaml").read_text())
+        csd = preset["csd"]
+        assert (float(csd["lr_guidance"]), float(csd["lr"])) == (float(psi), float(g)), name
+        scales = preset["tokenizer"].get("patch_nums")
+        assert int(steps) == (len(scales) if scales else 256)
+        if score != "the same":
+            said = [float(n) for n in re.findall(r"\d+\.?\d*", score.partition("(")[0])]
+        known = csd["sampling"]
+        assert said == [known[k] for k in ("cfg", "top_k", "top_p") if k in known and (
+            k != "top_p" or known[k] != 1.0)], name
