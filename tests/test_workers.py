@@ -1,0 +1,25 @@
+"""Which tests share a process when there are several, and which come first."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from tests.harness.workers import group, slowest_first
+
+ROOT = Path(__file__).parents[1]
+MARK = "pytest.mark." + "browser"
+
+
+def test_all_that_drives_a_browser_shares_a_process_and_nothing_else_is_there():
+    files = {str(p.relative_to(ROOT)): p.read_text() for p in ROOT.glob("tests/**/test_*.py")}
+    marked = {name for name, text in files.items() if MARK in text}
+    assert marked and {name for name in files if group(f"{name}::test_x") == "browser"} == marked
+
+
+def test_every_other_file_is_a_group_and_keeps_its_order_behind_what_takes_longer():
+    names = ["tests/store/test_a.py::test_1", "tests/store/test_a.py::test_2",
+             "tests/train/test_b.py::test_1", "tests/app/browser/test_browser.py::test_1"]
+    items = [SimpleNamespace(nodeid=name) for name in names]
+    slowest_first(items)
+    assert [item.nodeid for item in items] == [names[3], names[2], names[0], names[1]]
+    assert [group(name) for name in names[:3]] == [*2 * ["tests/store/test_a.py"],
+                                                   "tests/train/test_b.py"]
