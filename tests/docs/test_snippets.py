@@ -1,6 +1,7 @@
 """The code of README and docs/ can be run: commands exist and take their settings, Python runs."""
 
 import ast
+import functools
 import importlib
 import re
 import shlex
@@ -13,6 +14,7 @@ from train.settings.cli import load_config, load_settings
 
 PLACES = {"NAME": "fashion-llamagen", "PRESET": "fashion-llamagen"}  # that stand for one's own
 TARGETS = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+NAMES = re.compile(r"^(tag|results|weights|out|base|source|model|reference|data|name)=.*")
 FREE = {"app.space": {"out", "model", "check", "static"},
         "app.static_page.assemble": {"out", "models"}}
 
@@ -32,6 +34,7 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
+@functools.cache
 def main_of(module: str) -> dict[str, str]:
     """The arguments of the call `main(run, …)` at the end of a command of train."""
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
@@ -64,13 +67,20 @@ def fault(words: list[str]) -> str | None:
         return None
     rest = [re.sub(r"=(NAME|PRESET)\b", lambda m: f"={PLACES[m[1]]}", w) for w in rest]
     rest = [w for w in rest if not w.endswith("=…")]
+    return refused(module, tuple(sorted(NAMES.sub(r"\1=x", re.sub(r"(?<![\w.])\d+(?![\w.])", "8", w))
+                                        for w in rest)))
+
+
+@functools.cache
+def refused(module: str, words: tuple[str, ...]) -> str | None:
+    """What a command of train says to its settings; None if it takes them. Whole numbers, and
+    names of files that any text may be, are alike for all commands: pages have hundreds."""
     how = main_of(module)
     try:
         if "kind" in how:
-            kind = getattr(importlib.import_module(module), how["kind"])
-            load_settings(kind, rest)
+            load_settings(getattr(importlib.import_module(module), how["kind"]), list(words))
         else:
-            load_config(rest, how.get("flat"))
+            load_config(list(words), how.get("flat"))
     except DD2Error as error:
         return str(error)
     return None
