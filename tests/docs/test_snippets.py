@@ -67,8 +67,8 @@ def fault(words: list[str]) -> str | None:
         return None
     rest = [re.sub(r"=(NAME|PRESET)\b", lambda m: f"={PLACES[m[1]]}", w) for w in rest]
     rest = [w for w in rest if not w.endswith("=…")]
-    return refused(module, tuple(sorted(NAMES.sub(r"\1=x", re.sub(r"(?<![\w.])\d+(?![\w.])", "8", w))
-                                        for w in rest)))
+    alike = (re.sub(r"(?<![\w.])\d+(?![\w.])", "8", w) for w in rest)
+    return refused(module, tuple(sorted(NAMES.sub(r"\1=x", w) for w in alike)))
 
 
 @functools.cache
