@@ -35,6 +35,10 @@ def address_of_image(image: Image.Image, kind: str = "PNG") -> str:
     return f"data:image/{kind.lower()};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
+def levels(address: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))), int)
+
+
 def half() -> Image.Image:
     mask = BLANK.copy()
     mask.paste((255, 0, 0, 255), (0, 8, 16, 16))
@@ -130,7 +134,9 @@ def test_each_picture_of_the_gallery_is_what_its_seed_paints_alone(models):
     tab, pipe = GalleryTab(models), models.default.pipe
     chosen, sheet, query = tab.paint(None, "dog", 7, "5")
     alone = present.data_uri(pipe.sample_one_step([1], seed=12).images[0])
-    assert sheet.count("<img") == 64 and re.findall(r'src="([^"]+)"', sheet)[5] == alone
+    assert sheet.count("<img") == 64
+    both = [levels(address) for address in (re.findall(r'src="([^"]+)"', sheet)[5], alone)]
+    assert np.abs(both[0] - both[1]).max() <= 1  # rounded in a batch of another size
     assert "dog, seed 12" in chosen and "seed=12" in chosen and "tab=explore" in chosen
     assert MISSING in chosen and "picture=5" in query
     assert tab.further(None, 7) == 71 and tab.further(None, LAST_SEED) == 0

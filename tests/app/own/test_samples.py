@@ -27,7 +27,7 @@ def test_every_class_has_the_picture_that_its_seed_paints_alone(samplers):
     assert painted.shape == (30, 48, 48, 3)
     for label in (0, 13, 29):
         alone = samplers.pipe.sample_one_step([label], seed=label)
-        assert np.array_equal(painted[label], alone.images[0])
+        assert np.abs(painted[label].astype(int) - alone.images[0]).max() <= 1  # of 255
 
 
 def test_they_are_painted_once(samplers, monkeypatch):
@@ -52,8 +52,10 @@ def test_where_painting_is_slow_or_refused_the_names_stand_alone(samplers, monke
         raise gr.Error("Too many wait.")
 
     large = SimpleNamespace(device=samplers.pipe.device, image_size=256, generator=True)
-    busy = SimpleNamespace(pipe=samplers.pipe, gallery=refused)
-    for one in (SimpleNamespace(pipe=large), busy):
+    class Busy:
+        pipe, gallery = samplers.pipe, staticmethod(refused)
+
+    for one in (SimpleNamespace(pipe=large), Busy()):
         assert samples.samples(one) is None and samples.style(one) == ""
         assert samples.paper(one) == "black"
     monkeypatch.setattr(samples.zero, "LENT", True)
