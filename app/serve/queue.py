@@ -30,7 +30,9 @@ from app.serve.memory import give_back
 
 UPDATE = 2.0  # seconds between two messages about the place in line
 UNHEARD = 10.0  # seconds after which a session that never listened is forgotten
-HEARD = 3.0  # seconds within which one listens whose turn has come: else nothing is painted for it
+# Seconds within which one listens whose turn has come, be the network slow: else nothing is painted
+# for it, and a visitor who was only slow would wait for ever.
+HEARD = 8.0
 DEAF = 30.0  # seconds after which one is that has stopped to listen; a stream asks every ten
 # Sessions with messages; beyond, the oldest that nobody hears goes. At most 64 wait and 40 run.
 MOST_SESSIONS = 128
