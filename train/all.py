@@ -84,7 +84,8 @@ def run(cfg: Config) -> None:
         if code:
             sys.exit(code)
         print(f"all: {stage} took {(time.perf_counter() - since) / 60:.1f} min", flush=True)
-    print(f"all: {(time.perf_counter() - start) / 60:.1f} min, results in {run_folder(cfg)}")
+    where = "dry run, nothing written" if cfg.dry_run else f"results in {run_folder(cfg)}"
+    print(f"all: {(time.perf_counter() - start) / 60:.1f} min, {where}")
 
 
 if __name__ == "__main__":
