@@ -16,10 +16,10 @@ def test_all_that_drives_a_browser_shares_a_process_and_nothing_else_is_there():
 
 
 def test_every_other_file_is_a_group_and_keeps_its_order_behind_what_takes_longer():
-    names = ["tests/store/test_a.py::test_1", "tests/store/test_a.py::test_2",
-             "tests/train/test_b.py::test_1", "tests/app/browser/test_browser.py::test_1"]
+    names = ["tests/store/test_NAME.py::test_1", "tests/store/test_NAME.py::test_2",
+             "tests/train/test_NAME.py::test_1", "tests/app/browser/test_browser.py::test_1"]
     items = [SimpleNamespace(nodeid=name) for name in names]
     slowest_first(items)
     assert [item.nodeid for item in items] == [names[3], names[2], names[0], names[1]]
-    assert [group(name) for name in names[:3]] == [*2 * ["tests/store/test_a.py"],
-                                                   "tests/train/test_b.py"]
+    assert [group(name) for name in names[:3]] == [*2 * ["tests/store/test_NAME.py"],
+                                                   "tests/train/test_NAME.py"]
