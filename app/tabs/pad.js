@@ -80,6 +80,15 @@ dd2.pad = {
     const stage = document.querySelector("#stage .dd2-stage");
     if (stage && !this.wanted && !this.busy) this.show(stage.dataset.shown, +stage.dataset.at);
     else if (this.at) this.show(...this.at);
+    if (stage) this.reveal(stage.dataset.shown);
+  },
+  reveal(name) { /* the chosen class, where the row of classes is swiped; once, then it is left */
+    const row = document.querySelector("#stage .dd2-strip");
+    const chosen = row?.querySelector("[aria-pressed=true]");
+    if (!chosen || (row === this.row && name === this.revealed)) return;
+    [this.row, this.revealed] = [row, name];
+    const [outer, own] = [row, chosen].map((x) => x.getBoundingClientRect());
+    row.scrollLeft += own.left - outer.left - (outer.width - own.width) / 2;
   },
   show(name, place) {
     const pad = this.pad(), column = this.names().indexOf(name);

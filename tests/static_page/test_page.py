@@ -149,6 +149,8 @@ def test_the_race_ends_and_the_slider_paints_without_scrolling_sideways(visit, w
     tab.click("#classes button:nth-child(4)")
     tab.wait_for_function("n => document.querySelector('#one').ariaLabel.startsWith(n)",
                           arg=tiny_colour.CLASSES[3])
+    assert "Press Race" in tab.inner_text("#verdict")  # no ratio of another class stays
+    assert tab.get_attribute("#teacher-image", "aria-label") == "Not painted yet"
     named = "all => all.every(c => c.ariaLabel)"  # those of the classes have a caption each
     assert tab.eval_on_selector_all("canvas:not([aria-hidden])", named)
     keep(tab, f"static-{width}")

@@ -62,7 +62,6 @@ async function load() {
   machine({ provider: "wasm" });
   blank();
   await explore();
-  verdict("Press Race", "and both paint the same class, timed");
   for (const id of ["race", "new", "place"]) $(id).disabled = false;
   document.documentElement.dataset.state = "ready";
   moving = move(name);
@@ -99,6 +98,10 @@ function blank() {
   for (const id of ["one-clock", "teacher-clock", "frames"]) $(id).textContent = "–";
   for (const id of ["one-spread", "teacher-spread"]) $(id).textContent = "\u00a0";
   $("frames").textContent = "";
+  const canvas = $("teacher-image"); /* that of other settings goes, with its ratio */
+  canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  canvas.setAttribute("aria-label", "Not painted yet");
+  verdict("Press Race", "and both paint the same class, timed");
   done("one-step", 0, 1);
   done("teacher", 0, about.spans.length);
 }
@@ -165,7 +168,8 @@ function result(times) {
 async function race() {
   $("race").disabled = true;
   document.documentElement.dataset.state = "racing";
-  const options = { ...chosen(), seed: number("seed") };
+  const settings = () => ({ ...chosen(), seed: number("seed") });
+  const options = settings(), same = () => JSON.stringify(settings()) === JSON.stringify(options);
   await moving; /* both samplers run on one engine */
   const found = await call("teacher", { name: options.name },
     progress(size(`models/${options.name}/teacher_step`)));
@@ -173,13 +177,14 @@ async function race() {
   verdict("The teacher paints", "one step has long been done");
   await explore();
   const painted = await call("paint", options, ({ pixels, step }) => {
-    if (!pixels) return;
+    if (!pixels || !same()) return; /* something else has been chosen meanwhile */
     draw($("teacher-image"), pixels, about, `${label()}, painted by the teacher`);
     done("teacher", step, about.spans.length);
   });
   document.documentElement.dataset.teacher = painted.tokens.join(" ");
-  verdict("Reading the clocks", "both in turns, without drawing");
-  result(await call("race", options));
+  if (same()) verdict("Reading the clocks", "both in turns, without drawing");
+  const times = same() ? await call("race", options) : null;
+  if (times && same()) result(times);
   document.documentElement.dataset.state = "raced";
   $("race").disabled = false;
 }

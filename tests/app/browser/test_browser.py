@@ -65,6 +65,10 @@ def test_the_ring_of_the_map_is_dragged_and_moved_by_keys_and_the_picture_follow
     tab.wait_for_selector("#pad img")
     ring = "k => [k.style.left, k.style.top]"
     assert tab.eval_on_selector(".dd2-knob", ring) == ["80%", "30%"]
+    seen = tab.eval_on_selector("#stage [aria-pressed=true]", """b => {
+      const box = b.getBoundingClientRect();
+      return box.left >= 0 && box.right <= innerWidth; }""")
+    assert seen  # the chosen class, in a row that is swiped on a phone
     pad = tab.locator(".dd2-pad")
     pad.scroll_into_view_if_needed()
     box = pad.bounding_box()

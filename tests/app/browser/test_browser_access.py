@@ -10,6 +10,9 @@ pytestmark = pytest.mark.browser
 SETTLED = {"compare": ".dd2-done", "explore": "#stage img", "refine": "#refined img",
            "inside": "#inside svg", "results": "#tables table"}
 
+TURNED = """() => document.getAnimations().filter(a => a instanceof CSSTransition)
+  .every(a => a.playState !== "running")"""  # from the one colour to the other
+
 
 @pytest.fixture(scope="module")
 def axe():
@@ -34,6 +37,8 @@ def test_no_tab_has_a_serious_finding_with_everything_unfolded(visit, axe, width
         found += serious(kind.id, axe.run(tab))
         # The other colours change contrasts and nothing else.
         tab.evaluate("document.body.classList.toggle('dark')")
+        tab.wait_for_timeout(100)
+        tab.wait_for_function(TURNED)
         found += serious(f"{kind.id}, other colours", axe.run(tab, options={
             "runOnly": ["color-contrast"]}))
         tab.evaluate("document.body.classList.toggle('dark')")
