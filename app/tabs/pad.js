@@ -2,7 +2,7 @@
    request is under way at a time, and the newest place is asked for next. */
 dd2.pad = {
   value: null, /* class and place that are asked for */
-  patience: 1500, /* ms until a request that shows nothing is no longer waited for */
+  patience: 5000, /* ms until a request that shows nothing is no longer waited for */
 
   mount(element, props, trigger) {
     this.element = element;
@@ -20,7 +20,12 @@ dd2.pad = {
       element.addEventListener(end, () => { this.held = false; });
     }
     element.addEventListener("keydown", (event) => this.key(event));
-    const follow = () => { this.busy = false; this.follow(); this.ask(); };
+    const follow = () => { /* a picture that was asked for earlier may come first: not that one */
+      const shown = document.querySelector("#stage .dd2-stage")?.dataset ?? {};
+      if (`${[shown.shown, +shown.at]}` === `${this.value}`) this.busy = false;
+      this.follow();
+      this.ask();
+    };
     const news = { childList: true, subtree: true, characterData: true, attributes: true,
       attributeFilter: ["src", "data-classes", "data-at", "data-shown"] }; /* Gradio changes what
       is there: a new map has taken the ring's place away */
