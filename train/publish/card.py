@@ -86,9 +86,10 @@ def sizes(config: dict) -> str:
 def usage(name: str, config: dict) -> str:
     """How to load it."""
     one_step = "generator" in config["parts"]
-    call = "pipe.sample_one_step([0, 1, 2, 3], seed=0).images        # one pass" if one_step else \
-        "pipe.sample_teacher([0, 1, 2, 3], seed=0).images"
-    both = "\npipe.sample_teacher([0, 1, 2, 3], seed=0).images         # all steps" if one_step \
+    labels = list(range(min(4, len(config["class_names"]))))
+    call = f"pipe.sample_one_step({labels}, seed=0).images        # one pass" if one_step else \
+        f"pipe.sample_teacher({labels}, seed=0).images"
+    both = f"\npipe.sample_teacher({labels}, seed=0).images         # all steps" if one_step \
         else ""
     return (f"```python\nfrom dd2core import load_pipeline   # {repository()}\n\n"
             f"pipe = load_pipeline(\"{name}\")          # revision=COMMIT pins it\n{call}{both}\n"

@@ -58,6 +58,7 @@ def test_the_card_has_the_hubs_front_matter(folder):
     assert "3 classes: frame, disc, cross" in body and COMMIT in body
     for heading in ("## Intended use", "## Data", "## Limits", "## Cite"):
         assert len(body.split(heading)[1].split("\n## ")[0].strip()) > 60
+    assert "sample_one_step([0, 1, 2], seed=0)" in body  # labels that the model has
     assert body.count(repository()) >= 3 and "ImageNet's terms of access" in body
     assert "\n\n\n" not in body and "None" not in body
 
