@@ -87,8 +87,8 @@ class TokenizerStage(Stage):
     disc_width: int = 32  # channels of the discriminator's first convolution
     disc_levels: int = 2  # its halvings: 2 see patches of 34 pixels, 3 of 70
     disc_norm: str = "group"  # group or spectral
-    init: str | None = None  # file of tokenizer weights to begin from (of the other family: its
-    # encoder and decoder alone); None: random ones
+    init: str | None = None  # file of tokenizer weights to begin from; None: random ones. One of
+    # the other family gives its encoder and decoder
     flip: bool = False  # mirror half of the training images
     crop: float = 0.0  # take a square part of each, its side from 1 − crop to 1 of the picture's
     workers: int = 0  # of each process, that read pictures as they are needed; 0: all in memory

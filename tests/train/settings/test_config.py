@@ -27,7 +27,7 @@ def refused(*words: str, flat: str | None = None) -> str:
     with pytest.raises(DD2Error) as error:
         load_config(list(words), flat)
     sentence = str(error.value)
-    assert "\n" not in sentence and len(sentence) < 300
+    assert "\n" not in sentence and len(sentence) < 400
     return sentence
 
 
