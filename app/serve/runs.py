@@ -102,6 +102,7 @@ class Samplers:
 
     def __init__(self, pipe: Any) -> None:
         self.pipe = pipe
+        self.readings = clocks.Readings()
         self.one_step = on_gpu(self._one_step, lambda request: request.count)
         self.teacher = on_gpu(self._teacher, lambda request, frames=FRAMES: request.count)
         self.measure = on_gpu(self._measure, lambda request, seconds: request.count)
@@ -137,8 +138,9 @@ class Samplers:
 
     def _measure(self, request: Request, seconds: float) -> Iterator[tuple[Clock, Clock]]:
         """The clocks of one step and teacher, better with each reading; `seconds` are those that
-        the teacher took when it was watched. Nothing is drawn or sent between the steps: that
-        slows those of a small model by half and more, which would flatter the other one."""
+        the teacher took when it was watched. Earlier readings with the same settings count. Nothing
+        is drawn or sent between the steps: that slows those of a small model by half and more,
+        which would flatter the other one."""
         def one_step() -> Reading:
             with turn():
                 sample = self.pipe.sample_one_step(request.labels, seed=request.seed)
@@ -152,7 +154,11 @@ class Samplers:
         if seconds > clocks.UNSEEN:
             return
         least = clocks.LEAST if seconds < clocks.SLOW else 1
-        for taken in clocks.in_turns(one_step, teacher, least=least):
+        time.sleep(clocks.SETTLE)
+        asked = (request.count, request.sampling)
+        before = self.readings.of(asked)
+        for taken in clocks.in_turns(one_step, teacher, least=least, taken=before):
+            self.readings.keep(asked, taken)
             if all(taken):
                 yield clocks.summary(taken[0]), clocks.summary(taken[1])
 

@@ -38,6 +38,45 @@ def test_both_samplers_are_measured_for_the_same_time_in_turns(slow):
         used[name] += seconds
 
 
+def test_readings_of_before_count_until_newer_ones_take_their_place(monkeypatch):
+    monkeypatch.setattr(clocks, "KEPT", 0.5)
+    monkeypatch.setattr(clocks, "BUDGET", 0.3)
+    monkeypatch.setattr(clocks, "NEW", 0.1)
+    known, asked = clocks.Readings(), ("8 images", 1.25)
+    assert known.of(asked) == [[], []]
+
+    def click(seconds: float) -> list[int]:
+        """A comparison whose readings take that long: how many of each were new."""
+        new = [0, 0]
+
+        def sampler(which):
+            new[which] += 1
+            return Reading(seconds, 0.0)
+
+        *_, taken = in_turns(lambda: sampler(0), lambda: sampler(1), least=3, taken=known.of(asked))
+        known.keep(asked, taken)
+        return new
+
+    assert click(0.01) == [30, 30]
+    assert click(0.02) == [5, 5]  # the budget is there already: a tenth of a second of new ones
+    assert [len(readings) for readings in known.of(asked)] == [35, 35]
+    assert click(0.05) == [3, 3]
+    for _ in range(10):
+        click(0.02)
+    assert {r.seconds for r in known.of(asked)[1]} == {0.02}  # half a second: none of the first
+    assert sum(r.seconds for r in known.of(asked)[0]) == pytest.approx(0.5, abs=0.02)
+    assert known.of(("8 images", 3.0)) == [[], []]
+
+
+def test_old_readings_and_settings_nobody_asks_for_are_forgotten(monkeypatch):
+    known = clocks.Readings()
+    for i in range(clocks.MOST + 3):
+        known.keep(i, [[Reading(1.0, 0.0)], [Reading(2.0, 0.0)]])
+    assert known.of(2) == [[], []] and known.of(3)[1] == [Reading(2.0, 0.0)]
+    monkeypatch.setattr(clocks.time, "monotonic", lambda: 1e9)
+    assert known.of(3) == [[], []]
+
+
 def test_the_median_and_where_half_of_the_readings_lie():
     clock = summary([Reading(s, 1.0) for s in (9.0, 1.0, 2.0, 3.0, 4.0)])
     assert clock.median == Reading(3.0, 1.0) and clock.readings == 5
