@@ -4,6 +4,7 @@ What is here is for programs: `/compare`, `/generate` and `/interpolate`, each a
 dict of numbers. The tabs of the page share the road and present HTML.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from app.requests import (
     refuse,
     whole,
 )
-from app.serve.clocks import UNSEEN
+from app.serve.clocks import SETTLE, UNSEEN
 from app.serve.models import Models
 from app.serve.runs import Run, Samplers, machine, speedup
 from dd2core import DD2Error
@@ -180,6 +181,8 @@ def both(
         clock = None
         if teacher.seconds <= UNSEEN:
             yield one, teacher  # the pictures are finished: the rest is for the clocks
+            if not crowded():
+                time.sleep(SETTLE)
             for clock in samplers.measure(request, teacher.seconds):
                 if not wanted():
                     return

@@ -154,7 +154,6 @@ class Samplers:
         if seconds > clocks.UNSEEN:
             return
         least = clocks.LEAST if seconds < clocks.SLOW else 1
-        time.sleep(clocks.SETTLE)
         asked = (request.count, request.sampling)
         before = self.readings.of(asked)
         for taken in clocks.in_turns(one_step, teacher, least=least, taken=before):
