@@ -39,8 +39,7 @@ def take(url: str, model: str, out: Path, share: Path) -> None:
             tab.wait_for_timeout(1500)  # the ring around what came last
             tab.screenshot(path=out / f"compare{ending}.png")
             if not ending:
-                tab.click("text=All classes, seed")  # sixteen images, for the card
-                tab.wait_for_function("!document.querySelector('.dd2-done')")
+                tab.goto(f"{url}?model={model}&count=16")  # for the card
                 tab.wait_for_selector(".dd2-done")
                 write_atomic(share, base64.b64decode(tab.evaluate(SHARE)))
             tab.goto(f"{url}?model={model}&tab=explore")
