@@ -154,7 +154,7 @@ def costs_of_both(one: Run | None, teacher: Run | None) -> str:
         ("Model", [run and run.model_seconds for run in (one, teacher)], ""),
         ("Decoder", [run.decode_seconds if run and run.done else None for run in (one, teacher)],
          ""),
-        ("Half of the readings with these settings", [_spread(run) for run in (one, teacher)], ""),
+        ("Half of the readings", [_spread(run) for run in (one, teacher)], ""),
         ("Forward passes", [run and run.passes for run in (one, teacher)], ""),
         ("What you waited, in all", [run.wall_seconds if run and run.done else None
                                      for run in (one, teacher)], "waited"),

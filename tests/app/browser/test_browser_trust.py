@@ -66,6 +66,7 @@ def test_clocks_only_climb_and_the_headline_leads_with_what_cannot_vary(
 def test_compare_while_it_runs_starts_again_and_stop_leaves_no_old_ratio(
     visit, shown_pipe, slow, width
 ):
+    shown_pipe.pause = 0.6  # of each preview: the second click comes in time on a busy machine
     tab = visit("class=Bag&count=2&seed=6", width)
     tab.wait_for_function("+document.querySelector('#teacher .dd2-panel').dataset.step > 2")
     tab.evaluate(STEPS)
@@ -80,7 +81,7 @@ def test_compare_while_it_runs_starts_again_and_stop_leaves_no_old_ratio(
     assert source(tab, "#one-step") == expected and "seed=77" in tab.url
     assert "seed 77" in tab.inner_text("#download")
 
-    shown_pipe.pause = 0.15
+    shown_pipe.pause = 0.6
     tab.click("#compare")
     tab.wait_for_function("!document.querySelector('.dd2-done')")
     assert tab.locator("#download").is_disabled()
