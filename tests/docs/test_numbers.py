@@ -28,7 +28,7 @@ SOURCES = {  # what README says outside of its made tables → where it is from
     "Distilled Decoding 1": "the name", "DD1": "the name",
     "ratio of 20 clicks stayed within 6% of its median": "docs/app.md", ": 11%)": "docs/app.md",
     "after 0.5 s, layout shift was 0.01, Explore's slider took 0.25 s": "docs/app.md",
-    "42 ms an image, 30 a second": "docs/app.md",
+    "34 to 42 ms an image in two runs, 18 to 30 a second": "docs/app.md",
     "spends 8.1 ms of CPU on an image in place of 13.5, the teacher 74 in place of 115":
         "docs/app.md",
     "time 0.83, not at 1": "train/settings/schema.py",
