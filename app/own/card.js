@@ -38,10 +38,11 @@ dd2.card = {
     const ms = document.querySelector(`${place} .dd2-panel`)?.dataset.ms; /* as in the ratio */
     const said = clocks ? `${title} · ${ms ? dd2.duration(+ms) : ""}` : title;
     this.write(pen, said, left, 140, "640 26px", colour);
-    const across = images.length > 8 ? Math.ceil(Math.sqrt(images.length) * 1.4)
-      : images.length > 3 ? Math.ceil(images.length / 2) : Math.max(1, images.length);
-    const down = Math.ceil(images.length / across);
-    const cell = Math.min(540 / across, (clocks ? 400 : 456) / down);
+    const room = clocks ? 400 : 456; /* pixels of height */
+    const side = (across) => Math.min(540 / across, room / Math.ceil(images.length / across));
+    let across = 1; /* as large as they fit */
+    for (let n = 2; n <= images.length; n++) if (side(n) > side(across)) across = n;
+    const cell = side(across);
     pen.imageSmoothingEnabled = !images[0]?.classList.contains("dd2-hard");
     for (const [i, image] of images.entries()) {
       await image.decode().catch(() => {});

@@ -2,10 +2,11 @@
 
 Classes stand side by side and are not mixed. Between the embeddings of two classes the one-step
 model switches rather than mixes: with fashion-llamagen (all 45 pairs, 12 latents each) the
-classifier gives the first class 0.83 and the second 0.03 at a quarter of the way, 0.09 and 0.74 at
-five eighths; halfway 0.29 falls to neither (0.81 for the worst pair, 0.11 to 0.15 at the ends), and
-the pictures are farther from the training pictures than at either end (1.20 against 0.93 and 0.96).
-With fashion-var 0.46 falls to neither halfway (0.96, worst pair), at 1.59 against 0.95 and 1.06.
+classifier gives the first class 0.80 and the second 0.03 at a quarter of the way, 0.09 and 0.77 at
+five eighths; halfway 0.27 falls to neither (0.77 for the worst pair, 0.09 to 0.15 at the ends), and
+the pictures are farther from the training pictures than at either end (1.24 against 0.94 and 0.93).
+With fashion-var 0.46 falls to neither halfway (0.97, worst pair), at 1.63 against 0.96 and 1.01.
+`python -m tests.harness.mix_classes NAME` measures it.
 """
 
 import html

@@ -31,6 +31,7 @@ SOURCES = {  # what README says outside of its made tables → where it is from
     "34 to 42 ms an image in two runs, 18 to 30 a second": "docs/app.md",
     "spends 8.1 ms of CPU on an image in place of 13.5, the teacher 74 in place of 115":
         "docs/app.md",
+    ": 9.6 of 15.6, 21 of 29)": "docs/app.md",
     "time 0.83, not at 1": "train/settings/schema.py",
     "docs/reproduce-8gpu.md": "docs/reproduce-8gpu.md",
     "200 times faster": "a question", "GPU with 256 steps": "the paper, Tab. 1",

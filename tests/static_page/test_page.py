@@ -1,101 +1,21 @@
 """The page that runs in the browser: Python's tokens, its race, offline, and its one sentence."""
 
-import functools
-import http.server
 import shutil
-import threading
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from app.static_page import assemble, space
+from app.static_page import assemble
 from app.static_page import serve as serving
 from dd2core import DD2Error
 from dd2core.pipeline import Pipeline
-from dd2core.store.files import read_json, write_json
-from dd2core.store.folder import save_folder
-from tests.conftest import unavailable
-from tests.support import tiny, tiny_colour, tiny_var
-from tests.support.browser_helpers import is_foreign, keep
+from dd2core.store.files import read_json
+from tests.static_page.conftest import MODELS, serve
+from tests.support import tiny_colour
+from tests.support.browser_helpers import keep
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-MODELS = {"tiny": lambda: tiny.model(channels=3), "tiny-var": tiny_var.model,
-          "tiny-colour": tiny_colour.model}
-
-
-@pytest.fixture(scope="module")
-def models():
-    return {name: make() for name, make in MODELS.items()}
-
-
-@pytest.fixture(scope="module")
-def folder(models, tmp_path_factory):
-    """The Space of both tiny models."""
-    if shutil.which("npm") is None:
-        unavailable("there is no npm")
-    names = []
-    for name, model in models.items():
-        save_folder(tmp_path_factory.mktemp("models") / name, model)
-        names.append(str(tmp_path_factory.getbasetemp() / f"models{len(names)}" / name))
-    out = tmp_path_factory.mktemp("web") / "space"
-    try:
-        assert space.static_space(out, names).startswith("It is whole: 3 models")
-    except DD2Error as error:
-        if "registry" not in str(error):
-            raise
-        unavailable(str(error))
-    return out
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def guess_type(self, path):  # Python 3.11 does not know the first
-        known = {".mjs": "text/javascript", ".wasm": "application/wasm"}
-        return known.get(Path(path).suffix) or super().guess_type(path)
-
-    def log_message(self, *_):
-        pass
-
-
-def serve(folder):
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder.parent)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
-@pytest.fixture(scope="module")
-def host(folder):
-    """A plain static host; the page lies in a folder of it."""
-    server = serve(folder)
-    yield f"http://127.0.0.1:{server.server_port}/{folder.name}/"
-    server.shutdown()
-
-
-@pytest.fixture
-def visit(browser, host):
-    """Opens the page; no visit may see an error, scroll sideways or call another host."""
-    seen = []
-
-    def open_page(query="", width=1280, url=host, wait="[data-state=ready]"):
-        context = browser.new_context(viewport={"width": width, "height": 800})
-        tab = context.new_page()
-        tab.set_default_timeout(120_000)
-        trouble = []
-        tab.on("console", lambda m: m.type == "error" and trouble.append(m.text))
-        tab.on("pageerror", lambda error: trouble.append(str(error)))
-        tab.on("request", lambda r: is_foreign(r.url) and trouble.append(r.url))
-        seen.append(SimpleNamespace(context=context, trouble=trouble))
-        tab.goto(f"{url}?{query}")
-        tab.wait_for_selector(f"html{wait}")
-        return tab
-
-    yield open_page
-    for each in seen:
-        each.context.close()
-        assert not each.trouble
 
 
 @pytest.mark.browser
@@ -244,99 +164,6 @@ def test_a_broken_file_is_one_sentence(browser, folder, tmp_path, fault, sentenc
     assert tab.inner_text("#verdict").strip().endswith(sentence) and not errors
     tab.close()
     server.shutdown()
-
-
-ADAPTER = """Object.defineProperty(navigator, "gpu",
-  {value: {requestAdapter: async () => ({})}, configurable: true})"""
-STAND_IN = """import * as own from "./ort.wasm.min.mjs";
-export const { Tensor } = own, env = { wasm: {} };
-export const InferenceSession = { async create(data, { executionProviders: [provider] }) {
-  if (provider !== "webgpu") throw new Error("asked for another provider");
-  const session = await own.InferenceSession.create(data, { executionProviders: ["wasm"] });
-  return { async run(feed) {
-    const out = await session.run(feed);
-    WRONG
-    return out;
-  } };
-} };
-"""
-WRONG = {"": "", "one step": "if (out.tokens) out.tokens.data[0] ^= 1n;",
-         "pixels": "if (out.images) out.images.data[0] ^= 128;",
-         "teacher": "if (out.logits) out.logits.data.reverse();"}
-
-
-@pytest.fixture
-def gpu_host(folder, tmp_path):
-    """Serves a copy whose engine of WebGPU is WASM's with a fault, or npm's own (None)."""
-    servers = []
-
-    def start(wrong):
-        copy = tmp_path / "gpu"
-        shutil.copytree(folder, copy)
-        if wrong is not None:
-            (copy / "ort/ort.webgpu.min.mjs").write_text(STAND_IN.replace("WRONG", WRONG[wrong]))
-        write_json(copy / "files.json", assemble.listing(copy, list(MODELS)))
-        servers.append(serve(copy))
-        return f"http://127.0.0.1:{servers[0].server_port}/gpu/"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-
-
-def visit_with_adapter(browser, url, query=""):
-    tab = browser.new_context().new_page()
-    tab.set_default_timeout(120_000)
-    tab.add_init_script(ADAPTER)
-    fetched, errors = [], []
-    tab.on("request", lambda r: fetched.append(r.url))
-    tab.on("pageerror", lambda error: errors.append(str(error)))
-    tab.goto(f"{url}?{query}")
-    tab.wait_for_selector("html[data-engine]")
-    return tab, fetched, errors
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("wrong, word", [
-    ("", None), (None, "WebGPU failed"), ("one step", "other tokens"), ("pixels", "other tokens"),
-    ("teacher", "other tokens"),
-])
-def test_webgpu_runs_both_samplers_only_where_it_agrees_with_wasm(
-        browser, gpu_host, models, wrong, word):
-    tab, _, errors = visit_with_adapter(browser, gpu_host(wrong))
-    if wrong in ("", "teacher"):
-        assert "WebGPU · float32" in tab.inner_text("#machine")
-    tab.click("#race")
-    tab.wait_for_selector("html[data-state=raced]")
-    line = tab.inner_text("#machine")
-    assert ("Web, WebGPU" in line) == (word is None) == ("1 thread" not in line)
-    assert word is None or word in line
-    wanted = Pipeline(models["tiny"]).sample_teacher([0], 0).tokens[0].tolist()
-    assert tab.get_attribute("html", "data-teacher") == " ".join(map(str, wanted))
-    assert not errors
-    tab.context.close()
-
-
-@pytest.mark.browser
-def test_the_larger_engine_is_fetched_only_where_there_is_an_adapter(visit, browser, gpu_host):
-    tab = visit()
-    tab.wait_for_selector("html[data-kept=yes]")
-    assert tab.get_attribute("html", "data-engine") == "wasm"
-    kept = tab.evaluate("""async () => {
-      const all = [];
-      for (const key of await caches.keys()) {
-        all.push(...(await (await caches.open(key)).keys()).map(r => r.url));
-      }
-      return all;
-    }""")
-    assert any("threaded.wasm" in url for url in kept)
-    assert not [url for url in kept if "webgpu" in url or "asyncify" in url]
-    assert tab.inner_text("#machine").endswith("WASM · 1 thread · float32 · batch of 1")
-    url = gpu_host("")
-    for query, wanted in (("engine=wasm", False), ("", True)):
-        tab, fetched, _ = visit_with_adapter(browser, url, query)
-        assert any("asyncify.wasm" in each for each in fetched) == wanted
-        tab.context.close()
 
 
 def test_the_space_has_its_front_matter_notices_and_nothing_absolute(folder):

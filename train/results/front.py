@@ -1,16 +1,13 @@
 """The two tables of README.md, made from files: the models, and what was measured of them."""
 
-import json
-import struct
 from math import prod
 from pathlib import Path
 
-from dd2core.errors import DD2Error
 from dd2core.results.collection import load_results
 from dd2core.results.markdown import ABSENT, cell, markdown_table
 from dd2core.results.schema import Measurement
 from dd2core.results.training import stage_minutes
-from dd2core.store.files import read_json
+from dd2core.store.files import read_json, tensor_shapes
 from dd2core.store.names import CONFIG, LOGS, RESULTS, weights
 from train.results.cost import TITLES
 from train.results.measured import EXTRACTORS, Measured, by_both, fd_of, load, spread
@@ -34,18 +31,12 @@ def shipped(assets: Path) -> list[str]:
 
 
 def parameters(path: Path) -> int:
-    """Numbers in a file of weights, by its head.
+    """Numbers in a file of weights.
 
     Raises:
         DD2Error: it is no safetensors file.
     """
-    try:
-        with path.open("rb") as file:
-            size = struct.unpack("<Q", file.read(8))[0]
-            head = json.loads(file.read(size))
-        return sum(prod(v["shape"]) for k, v in head.items() if k != "__metadata__")
-    except (OSError, ValueError, KeyError, struct.error):
-        raise DD2Error(f"{path} is no file of weights: copy it again.") from None
+    return sum(prod(shape) for shape in tensor_shapes(path).values())
 
 
 def _fd(measured: Measured, key: str) -> str:

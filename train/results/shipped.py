@@ -25,23 +25,20 @@ def section(results: Results) -> str:
     """
     if not results.measurements and results.speed is None:
         return ""
-    ran = [m.provenance for m in results.measurements]
+    ran = "; ".join(dict.fromkeys(told(m.provenance) for m in results.measurements))
     parts = [
         ("", tables.quality_table(results)),
         ("", tables.commands(results, "quality", "guidance", "refine", "speed")),
-        ("Measured: " + "; ".join(dict.fromkeys(told(p) for p in ran)) + ".", " ") if ran else
-        ("", ""),
+        ("", f"Measured: {ran}." if ran else ""),
         ("What training took (2 CPU cores, shared with other work):",
          training_table(results.folder.parent / LOGS)),
         ("The teacher by guidance scale:", tables.guidance_table(results)),
         ("Between the two: one step, then the teacher from a step on (`sampler=refine`):",
          tables.refine_table(results)),
         ("Speed:", tables.speed_table(results)),
-        (f"Speed was measured {told(results.speed.provenance)}.", " ") if results.speed else
-        ("", ""),
+        ("", f"Speed was measured {told(results.speed.provenance)}." if results.speed else ""),
     ]
-    return "\n\n".join(text for head, table in parts if table
-                       for text in (head, table.strip()) if text)
+    return "\n\n".join(text for head, shown in parts if shown for text in (head, shown) if text)
 
 
 def sections(assets: Path, presets: list[str]) -> list[str]:
