@@ -4,6 +4,7 @@ The teacher's own transformer gives a feature h_i per position from q_<i; a smal
 layer norm maps (x_t, t, h_i) to the denoised mean D (method §3).
 """
 
+import contextlib
 import math
 
 import torch
@@ -78,7 +79,8 @@ class ConditionalScoreModel(nn.Module):
         head_width (int): width of the head.
         head_depth (int): residual layers of the head.
         t_init (float): the fixed time of the generator, in (0, 1].
-        bf16 (bool): autocast the network to bfloat16; D comes out in float32 either way.
+        bf16 (bool): autocast the network to bfloat16; D comes out in float32 either way. Autocast
+            that is on around a call stays on.
         prediction (str): what the head gives: `denoised`, F of the preconditioned D above; or
             `velocity`, v = (x_t − D)/t, so that D = x_t − t·v (the paper's, with t_init = 1:
             then the generator's output is ε − v).
@@ -100,17 +102,17 @@ class ConditionalScoreModel(nn.Module):
 
     def features(self, prefix: Tensor, labels: Tensor) -> Tensor:
         """h from tokens (B, L) or vectors (B, L, C) and labels (B,): (B, L, D)."""
-        with torch.autocast(prefix.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._autocast(prefix.device.type):
             return self.backbone(prefix, labels)
 
     def denoise(self, x_t: Tensor, t: Tensor, h: Tensor) -> Tensor:
         """D from x_t (..., L, C), t (..., L, 1) and h (B, L, D): the shape of x_t, float32."""
         if self.prediction == "velocity":
-            with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bf16):
+            with self._autocast(x_t.device.type):
                 v = self.head(x_t, t, h)
             return x_t - t * v.to(x_t.dtype)
         c_skip, c_out, c_in = precondition(t)
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._autocast(x_t.device.type):
             f = self.head(c_in * x_t, t, h)
         return c_skip * x_t + c_out * f.to(x_t.dtype)
 
@@ -130,6 +132,10 @@ class ConditionalScoreModel(nn.Module):
         """
         t = torch.full((1, 1, 1), self.t_init, device=eps.device, dtype=eps.dtype)
         return self.denoise(generator_input(eps, self.t_init), t, self.features(eps, labels))
+
+    def _autocast(self, kind: str) -> contextlib.AbstractContextManager:
+        """To bfloat16, or nothing: autocast with `enabled=False` would end one around it."""
+        return torch.autocast(kind, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
     def new_parameters(self) -> set[str]:
         """Names of the parameters that are not copied from the teacher: the head, and a

@@ -28,7 +28,7 @@ from train.engine.record.provenance import digests, provenance
 from train.evaluate import model_folder
 from train.measure.flops import count_flops
 from train.measure.public.beside import Sampler, agreement, public_sampler
-from train.measure.timing import Samplers, fastest_threads, row
+from train.measure.timing import Samplers, device_name, fastest_threads, row
 from train.measure.yardstick import yardstick
 from train.settings.cli import main
 from train.settings.schema import Benchmark, Config
@@ -83,13 +83,6 @@ def _context(f: Callable[[], Tensor], device: torch.device, bf16: bool) -> Calla
             return f()
 
     return call
-
-
-def device_name(device: torch.device) -> str:
-    """What the numbers were measured on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return "CPU" if device.type == "cpu" else device.type
 
 
 def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:

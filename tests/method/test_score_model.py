@@ -169,6 +169,19 @@ def test_bf16_runs_the_network_in_bfloat16_and_returns_float32(teacher):
     assert 1e-6 < (d[0] - d[1]).abs().max() < 0.2
 
 
+@torch.no_grad()
+def test_autocast_around_a_network_of_float32_reaches_it(teacher):
+    narrow = ConditionalScoreModel(teacher.backbone(), C, 16, 2, bf16=True)
+    wide = ConditionalScoreModel(teacher.backbone(), C, 16, 2)
+    narrow.head.out.weight.normal_()
+    wide.load_state_dict(narrow.state_dict())
+    eps = torch.randn(B, L, C)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = wide.generate(eps, LABELS)
+    assert found.dtype == torch.float32 and torch.equal(found, narrow.generate(eps, LABELS))
+    assert not torch.equal(found, wide.generate(eps, LABELS))
+
+
 # What is copied and what is new --------------------------------------------------------------
 
 

@@ -92,7 +92,8 @@ def build_teacher(cfg: Config, device: str = "meta", depth: int | None = None) -
             sizes = with_vector_input(sizes, cfg.teacher.input_hidden, cfg.teacher.input_layers)
         if depth is not None:
             sizes = dataclasses.replace(sizes, depth=depth)
-        return family.teacher(tokenizer, family.transformer(sizes, tokenizer))
+        made = family.teacher(tokenizer, family.transformer(sizes, tokenizer))
+    return made if device == "meta" else made.to(device)  # constants are made on the CPU
 
 
 def count(module: nn.Module) -> int:

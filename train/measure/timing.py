@@ -67,6 +67,31 @@ def time_in_turns(
     return times
 
 
+def settled(call: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
+    """Seconds of each of `repeats` calls, the device waited for before and after; on a GPU a call
+    before them, which is not among them, loads kernels and fills the allocator."""
+    seconds = []
+    for _ in range(repeats + (device.type != "cpu")):
+        synchronise(device)
+        since = time.perf_counter()
+        call()
+        synchronise(device)
+        seconds.append(time.perf_counter() - since)
+    return seconds[-repeats:]
+
+
+def typical(seconds: list[float], device: torch.device) -> float:
+    """The median on a GPU; on a CPU, which others disturb, the fastest."""
+    return min(seconds) if device.type == "cpu" else statistics.median(seconds)
+
+
+def device_name(device: torch.device) -> str:
+    """What the numbers were measured on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "CPU" if device.type == "cpu" else device.type
+
+
 def row(n: int, times: dict[str, list[float]], threads: dict[str, int]) -> dict:
     """One line of the table: milliseconds per batch of n images, and the ratios."""
     ms = {name: 1e3 * statistics.median(t) for name, t in times.items()}
