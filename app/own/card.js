@@ -39,16 +39,19 @@ dd2.card = {
     const said = clocks ? `${title} · ${ms ? dd2.duration(+ms) : ""}` : title;
     this.write(pen, said, left, 140, "640 26px", colour);
     const room = clocks ? 400 : 456; /* pixels of height */
-    const side = (across) => Math.min(540 / across, room / Math.ceil(images.length / across));
-    let across = 1; /* as large as they fit */
-    for (let n = 2; n <= images.length; n++) if (side(n) > side(across)) across = n;
-    const cell = side(across);
+    const [across, cell] = this.fit(images.length, room);
     pen.imageSmoothingEnabled = !images[0]?.classList.contains("dd2-hard");
     for (const [i, image] of images.entries()) {
       await image.decode().catch(() => {});
       pen.drawImage(image, left + (i % across) * cell, 156 + Math.floor(i / across) * cell,
         cell - 4, cell - 4);
     }
+  },
+  fit(count, room) { /* how many pictures in a row, and their side, so that they are largest */
+    const side = (across) => Math.min(540 / across, room / Math.ceil(count / across));
+    let across = 1;
+    for (let n = 2; n <= count; n++) if (side(n) > side(across)) across = n;
+    return [across, side(across)];
   },
   async save() {
     const canvas = await this.draw(), link = document.createElement("a");

@@ -83,6 +83,8 @@ def test_a_result_becomes_a_card_and_inside_begins_with_a_moving_picture(visit, 
     drawn = card.convert("L").crop((620, 156, 620 + 196, 156 + 196)).resize(shown.size)
     pairs = zip(drawn.tobytes(), shown.convert("L").tobytes(), strict=True)
     assert sum(abs(a - b) for a, b in pairs) / 28**2 < 12  # the teacher's first picture
+    rows = tab.evaluate("[1, 2, 4, 8, 16, 64].map(n => dd2.card.fit(n, 400))")
+    assert rows == [[1, 400], [2, 270], [2, 200], [4, 135], [4, 100], [10, 54]]  # as large as fit
     ARTIFACTS.mkdir(exist_ok=True)
     (ARTIFACTS / f"card-{width}.png").write_bytes(data)
 

@@ -16,7 +16,7 @@ from app.own import pictures
 from app.own.card import card_button
 from app.own.novelty import MISSING, index_of, nearest_html
 from app.own.pictures import read_mask, read_picture
-from app.own.share import Rewrite, address_of, tags, with_tags
+from app.own.share import FOLDER, PICTURE, SIZE, Rewrite, address_of, tags, with_tags
 from app.own.tasks import own_seed
 from app.serve.models import Models
 from app.tabs.gallery import LAST_SEED, GalleryTab
@@ -158,6 +158,14 @@ def test_the_shipped_index_finds_training_pictures_and_says_how_near_real_ones_c
 
 def test_the_card_waits_for_the_result():
     assert "disabled" in card_button(None)
+
+
+def test_the_picture_of_a_link_is_of_the_told_size_and_filled_to_its_foot():
+    with Image.open(FOLDER / PICTURE[1:]) as picture:
+        assert picture.size == SIZE
+        black = np.asarray(picture.convert("L")) < 8  # around what is worn
+    for half in (black[:, :620], black[:, 620:]):
+        assert half[500:].mean() > 0.1 and not half[612:].any()
 
 
 def test_a_link_shows_our_own_title_description_and_picture():
