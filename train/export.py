@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from dd2core.errors import DD2Error
 from dd2core.graphs.export import write_graphs
+from dd2core.results.training import TRAINED_ON
 from dd2core.store import names
 from dd2core.store.atomic import atomic
 from dd2core.store.files import (
@@ -39,6 +40,7 @@ from train.engine import base, loop
 from train.engine.assemble import load_score_model, load_teacher
 from train.engine.origin import check_made_of_present
 from train.engine.paths import run_folder
+from train.engine.record.provenance import machines
 from train.measure.classifier import Classifier, find_judge, sizes_of
 from train.publish.card import write_card
 from train.settings.cli import main
@@ -148,8 +150,11 @@ def _copy_log(stage: Path, logs: Path, name: str) -> None:
     for file, ending in ((names.LOG, "jsonl"), (names.SETTINGS, "yaml")):
         if (stage / file).exists():
             write_atomic(logs / f"{name}.{ending}", (stage / file).read_bytes())
-    if (stage / names.RESULT).exists():
-        write_json(logs / f"{name}.json", read_json(stage / names.RESULT))
+    result = read_json(stage / names.RESULT) if (stage / names.RESULT).exists() else {}
+    if (machine := machines(stage)) is not None:
+        result[TRAINED_ON] = machine
+    if result:
+        write_json(logs / f"{name}.json", result)
 
 
 def export_graphs(cfg: Config) -> Path:

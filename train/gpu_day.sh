@@ -77,11 +77,18 @@ once() {  # once MARK command ...: skipped where an earlier call finished it
   mkdir -p "$MARKS" && touch "$mark"
 }
 
+brought() {  # whether the preset, or a word, names a base
+  case " ${WORDS[*]-} " in *" base="*) return 0 ;; esac
+  grep -q '^base:' "train/presets/$PRESET.yaml" 2>/dev/null
+}
+
 stage() {  # every `|| return` hands on 3, "out of time", or the failure
   local s
   case $1 in
     setup-check) setup_check ;;
-    tokenizer | classifier | teacher | gts | warm | csd | tune) once "$1" train "$1" ;;
+    tokenizer | classifier | teacher)
+      if brought; then echo "gpu_day: the base of $PRESET brings the $1"; else once "$1" train "$1"; fi ;;
+    gts | warm | csd | tune) once "$1" train "$1" ;;
     export) train export ;;
     evaluate)
       for s in "${CFGS[@]}"; do

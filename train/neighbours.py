@@ -1,7 +1,8 @@
 """The index of nearest training images: `python -m train.neighbours preset=fashion-llamagen`.
 
 Writes `neighbours.safetensors` beside the weights of a finished model that has a classifier, and
-its digest into the manifest: with it the page shows the nearest training images of a sample.
+its digest into the manifest: with it the page shows the nearest training images of a sample. Of
+many images every second, fourth, … is in it, so that it has at most `neighbours_mb`.
 """
 
 from dd2core.errors import DD2Error
@@ -15,8 +16,6 @@ from train.evaluate import model_folder
 from train.settings.cli import main
 from train.settings.schema import Config
 
-MOST_BYTES = 3_950_000  # of features and thumbnails: the file has at most 4 MB
-
 
 def run(cfg: Config) -> None:
     """Write the index into the preset's model folder."""
@@ -29,7 +28,7 @@ def run(cfg: Config) -> None:
         print(f"neighbours: of {folder}; dry run, nothing written")
         return
     data = load_data(cfg)
-    tensors = make(known[0], data.images, data.test_images, MOST_BYTES)
+    tensors = make(known[0], data.images, data.test_images, int(1e6 * cfg.neighbours_mb))
     write_tensors(folder / NEIGHBOURS, tensors)
     listed = read_json(folder / MANIFEST) | {NEIGHBOURS: sha256(folder / NEIGHBOURS)}
     write_json(folder / MANIFEST, dict(sorted(listed.items())))

@@ -10,6 +10,9 @@ from dd2core.results.markdown import markdown_table
 from dd2core.store.files import read_json
 from dd2core.store.names import STAGES
 
+UNNOTED = "two CPU cores"  # that other work shared: what was trained before machines were noted
+TRAINED_ON = "trained_on"  # key in a stage's result
+
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a training log; one that a kill cut off is left out."""
@@ -33,15 +36,20 @@ def logs_in_order(logs: Path) -> list[Path]:
 
 
 def training_table(logs: Path) -> str:
-    """Markdown table of what each stage took, by its log; empty without logs.
+    """Markdown table of what each stage took, by its log; empty without logs. It names machines
+    where one was noted, and adds the minutes up where none was.
 
     Raises:
         DD2Error: a log is damaged.
     """
     stages = _stages(logs)
-    rows = [[s.name, f"{s.step:,}", f"{s.images:,}", f"{s.minutes:.0f}"] for s in stages]
-    table = markdown_table(("stage", "steps", "images", "minutes"), rows)
-    return f"{table}\n| all | | | {sum(s.minutes for s in stages):.0f} |" if table else ""
+    noted = any(s.machine for s in stages)
+    rows = [[s.name, f"{s.step:,}", f"{s.images:,}", f"{s.minutes:.0f}",
+             *([s.machine or UNNOTED] if noted else [])] for s in stages]
+    table = markdown_table(("stage", "steps", "images", "minutes", *(["machine"] * noted)), rows)
+    if not table or noted:  # minutes of two machines make no sum
+        return table
+    return f"{table}\n| all | | | {sum(s.minutes for s in stages):.0f} |"
 
 
 def stage_minutes(logs: Path) -> dict[str, float]:
@@ -57,6 +65,7 @@ class _Stage:
     step: int
     images: int
     minutes: float
+    machine: str | None = None
 
 
 def _stages(logs: Path) -> list[_Stage]:
@@ -66,13 +75,15 @@ def _stages(logs: Path) -> list[_Stage]:
             continue
         last = (read_log(path) or [{}])[-1]
         try:
-            seconds = float(last["seconds"]) + _pair_seconds(path.with_suffix(".json"))
-            found.append(_Stage(path.stem, int(last["step"]), int(last["images"]), seconds / 60))
+            result = _result(path.with_suffix(".json"))
+            seconds = float(last["seconds"]) + result.get("pair_seconds", 0.0)
+            found.append(_Stage(path.stem, int(last["step"]), int(last["images"]), seconds / 60,
+                                result.get(TRAINED_ON)))
         except (KeyError, TypeError, ValueError):
             raise DD2Error(f"{path} is no log of a stage: copy it again.") from None
     return found
 
 
-def _pair_seconds(result: Path) -> float:
-    """Seconds that DD1's pairs took before a stage, by its result."""
-    return read_json(result).get("pair_seconds", 0.0) if result.exists() else 0.0
+def _result(path: Path) -> dict[str, Any]:
+    """What a stage has written at its end: DD1's pairs took `pair_seconds` before it."""
+    return read_json(path) if path.exists() else {}

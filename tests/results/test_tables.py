@@ -163,6 +163,15 @@ def test_minutes_of_training_are_those_of_the_logs_and_of_the_pairs(tmp_path):
     assert [row["step"] for row in read_log(tmp_path / "csd.jsonl")] == [1, 1500]
 
 
+def test_minutes_of_two_machines_are_told_apart_and_make_no_sum(tmp_path):
+    line = '{"step": 100, "images": 2000, "seconds": 60}\n'
+    for stage in ("warm", "csd"):
+        (tmp_path / f"{stage}.jsonl").write_text(line)
+    (tmp_path / "csd.json").write_text('{"trained_on": "A GPU"}')
+    assert training_table(tmp_path).splitlines()[2:] == [
+        "| warm | 100 | 2,000 | 1 | two CPU cores |", "| csd | 100 | 2,000 | 1 | A GPU |"]
+
+
 @pytest.mark.parametrize("text", ["", '{"step": 1}', '{"step": 1, "images": 2, "seconds": "x"}'])
 def test_a_damaged_log_is_one_sentence(text, tmp_path):
     (tmp_path / "gts.jsonl").write_text(text)

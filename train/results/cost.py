@@ -1,9 +1,11 @@
 """Table 3, what training took, and the shape of a shipped model."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from dd2core.results.collection import load_results
 from dd2core.results.markdown import ABSENT, cell, markdown_table
+from dd2core.results.schema import Measurement
 from dd2core.results.training import stage_minutes
 from dd2core.store.files import read_json
 from dd2core.store.names import CLASSIFIER, CONFIG, LOGS, RESULTS
@@ -16,9 +18,21 @@ PAPER = {  # hours on 8 A800: DD1, DD2, and of it by stage
 TITLES = {"samples": "the teacher's samples", "gts": "GTS", "warm": "warm start, pairs counted",
           "csd": "CSD", "tune": "tuning", "adapt": "adaptation to continuous input",
           "alignment": "alignment"}
-TEXT = """The paper's hours on a machine of 8 A800 (Tables 3 and 8), and our minutes on two CPU
-cores that other work shared, by the logs of the shipped models. *DD2 at DD1's FD* is the least
-training after which a measured generator was at DD1's FD or below."""
+TEXT = """The paper's hours on a machine of 8 A800 (Tables 3 and 8), and our minutes, on two CPU
+cores that other work shared where no machine is named; the NVIDIA H200 was shared by up to fourteen
+trainings. Only minutes of one machine are compared. *DD2 at DD1's FD* is the least training after
+which a measured generator was at DD1's FD or below."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Minutes of training, and the machine they were spent on; None: two CPU cores."""
+
+    minutes: float
+    machine: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.minutes:.0f}" + (f" ({self.machine})" if self.machine else "")
 
 
 def shape(folder: Path) -> tuple[list[int], int]:
@@ -35,44 +49,54 @@ def shape(folder: Path) -> tuple[list[int], int]:
 def table(measured: Measured, folder: Path) -> str:
     """Rows DD1, DD2 and its stages: the paper's hours, our minutes."""
     paper, lines = PAPER[measured.preset], []
-    dd1 = _minutes(measured, "dd1")
+    dd1 = _spent(measured, "dd1")
     stages = {k: v for k, v in stage_minutes(folder / LOGS).items() if k in TITLES}
-    dd2 = sum(stages.values()) if stages else None
-    for name, minutes in (("DD1", dd1), ("DD2", dd2)):
-        lines.append([name, cell(paper[name], ".1f"), _or_not_run(minutes),
-                      _times(dd1, minutes), _times(paper["DD1"], paper[name])])
+    where = next((m.trained_on for m in measured.shipped.of("one_step") if m.trained_on), None)
+    dd2 = Spent(sum(stages.values()), where) if stages else None
+    for name, spent in (("DD1", dd1), ("DD2", dd2)):
+        lines.append([name, cell(paper[name], ".1f"), _or_not_run(spent), _times(dd1, spent),
+                      f"{paper['DD1'] / paper[name]:.1f}×"])
     for key, title in TITLES.items():
         if key in stages or key in paper:
             lines.append([f"of it: {title}", cell(paper.get(key), ".1f"),
                           cell(stages.get(key), ".0f"), ABSENT, ABSENT])
-    reached = _reached(measured)
-    lines.append(["DD2 at DD1's FD", ABSENT, _or_not_run(reached), _times(dd1, reached), ABSENT])
-    paper_recipe = _minutes(measured, "one_step-paper")
-    lines.append(["DD2 by the paper's recipe", ABSENT, _or_not_run(paper_recipe),
-                  _times(dd1, paper_recipe), ABSENT])
+    for title, spent in (("DD2 at DD1's FD", _reached(measured, dd1)),
+                         ("DD2 by the paper's recipe", _spent(measured, "one_step-paper"))):
+        lines.append([title, ABSENT, _or_not_run(spent), _times(dd1, spent), ABSENT])
     return markdown_table(("", "paper, hours", "ours, minutes", "times less than DD1",
                            "the paper's"), lines)
 
 
-def _minutes(measured: Measured, key: str) -> float | None:
-    known = [m.training_minutes for m in measured.rows.get(key, []) if m.training_minutes]
-    return sum(known) / len(known) if known else None
+def _spent(measured: Measured, key: str) -> Spent | None:
+    """Mean minutes of a row's repetitions on the machine of the first."""
+    known = [_of(m) for m in measured.rows.get(key, []) if m.training_minutes]
+    same = [spent.minutes for spent in known if spent.machine == known[0].machine]
+    return Spent(sum(same) / len(same), known[0].machine) if known else None
 
 
-def _reached(measured: Measured) -> float | None:
-    """Least minutes of a DD2 generator whose FD is at most DD1's, by the classifier."""
-    dd1 = measured.fd("dd1", CLASSIFIER)
+def _of(m: Measurement) -> Spent:
+    assert m.training_minutes is not None
+    return Spent(m.training_minutes, m.trained_on)
+
+
+def _reached(measured: Measured, dd1: Spent | None) -> Spent | None:
+    """Least minutes, on DD1's machine, of a DD2 generator whose FD is at most DD1's, by the
+    classifier."""
+    bar = measured.fd("dd1", CLASSIFIER)
     found = [m for rows in measured.rows.values() for m in rows
              if m.sampler == "one_step" and m.method in ("one_step", "dd2_short")]
-    good = [m.training_minutes for m in found + [m for m in measured.other if m.split == "test"]
-            if dd1 is not None and m.training_minutes and m.sampler == "one_step"
-            and m.method != "dd1" and (fd_of(m, CLASSIFIER) or 0) <= dd1]
-    return min(good, default=None)
+    good = [_of(m) for m in found + [m for m in measured.other if m.split == "test"]
+            if bar is not None and m.training_minutes and m.sampler == "one_step"
+            and m.method != "dd1" and (fd_of(m, CLASSIFIER) or 0) <= bar]
+    return min((spent for spent in good if dd1 and spent.machine == dd1.machine),
+               key=lambda spent: spent.minutes, default=None)
 
 
-def _or_not_run(value: float | None) -> str:
-    return "not run" if value is None else f"{value:.0f}"
+def _or_not_run(spent: Spent | None) -> str:
+    return "not run" if spent is None else str(spent)
 
 
-def _times(dd1: float | None, value: float | None) -> str:
-    return ABSENT if dd1 is None or not value else f"{dd1 / value:.1f}×"
+def _times(dd1: Spent | None, spent: Spent | None) -> str:
+    """How many times less than DD1; nothing where the machines are two."""
+    same = dd1 is not None and spent is not None and dd1.machine == spent.machine
+    return f"{dd1.minutes / spent.minutes:.1f}×" if same and spent.minutes else ABSENT

@@ -64,6 +64,13 @@ TABLE_1 = (
     _sampled("one_step", "**DD2, one step**, our recipe",
              both("8.59 / .77 / .32; longer 7.58 / .77 / .34", "6.21 / .84 / .39"),
              "sampler=one_step"),
+    _sampled("one_step-64", "the same with batches of 64 and 900 iterations", {},
+             "sampler=one_step weights=runs/{p}-64/csd/generator.safetensors",
+             "python -m train.all preset={p} base={p} out=runs/{p}-64 skip=export,evaluate",
+             only="fashion-llamagen"),
+    _sampled("one_step-256", "the same with batches of 256 and 2,250 iterations", {},
+             "sampler=one_step weights=runs/{p}-gpu/csd/generator.safetensors",
+             "python -m train.all preset={p}-gpu skip=export,evaluate", only="fashion-var"),
     Row("one_step-paper", "**DD2, one step**, the paper's recipe", {},
         ("python -m train.all preset={p}-paper",
          "python -m train.evaluate preset={p}-paper results=docs/results/{p} sampler=one_step "

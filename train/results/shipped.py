@@ -30,7 +30,7 @@ def section(results: Results) -> str:
         ("", tables.quality_table(results)),
         ("", tables.commands(results, "quality", "guidance", "refine", "speed")),
         ("", f"Measured: {ran}." if ran else ""),
-        ("What training took (2 CPU cores, shared with other work):",
+        ("What training took, beside other work on the same machine:",
          training_table(results.folder.parent / LOGS)),
         ("The teacher by guidance scale:", tables.guidance_table(results)),
         ("Between the two: one step, then the teacher from a step on (`sampler=refine`):",
