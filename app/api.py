@@ -52,7 +52,7 @@ class Handlers:
         first message, the teacher's grow from message to message. Same arguments, same images.
 
         Args:
-            class_name: name of the class to paint, or "All classes" to walk through them in turn.
+            class_name: name of the class to paint, or "All classes" for all in turn.
             count: how many images, 1 to 64.
             seed: whole number from 0 to 4294967295; null draws one and reports it.
             cfg: the teacher's guidance, 0 to 20; null means the model's default.
@@ -96,7 +96,7 @@ class Handlers:
 
         Args:
             sampler: "one_step" (the distilled model) or "teacher" (token by token).
-            class_name: name of the class to paint, or "All classes" to walk through them in turn.
+            class_name: name of the class to paint, or "All classes" for all in turn.
             count: how many images, 1 to 64.
             seed: whole number from 0 to 4294967295; null draws one and reports it.
             cfg: the teacher's guidance, 0 to 20; null means the model's default.

@@ -88,10 +88,18 @@ def check_sampler(sampler: Any) -> None:
         raise refuse(f"Unknown sampler {quote(sampler)}: use {' or '.join(SAMPLERS)}.")
 
 
+def all_classes(classes: int, count: int) -> list[int]:
+    """The class of each of `count` images, all in turn; of more classes than images some from all
+    over the list."""
+    if count < classes:
+        return [i * classes // count for i in range(count)]
+    return [i % classes for i in range(count)]
+
+
 def _labels(class_names: list[str], name: Any, count: int) -> list[int]:
-    """The class of each image; ALL_CLASSES walks through the classes in turn."""
+    """The class of each image; see `all_classes`."""
     if name == ALL_CLASSES:
-        return [i % len(class_names) for i in range(count)]
+        return all_classes(len(class_names), count)
     if not isinstance(name, str) or name not in class_names:
         shown = ", ".join([ALL_CLASSES, *class_names[:10]])
         more = f" and {len(class_names) - 10} more" if len(class_names) > 10 else ""

@@ -13,7 +13,7 @@ from app.html import present
 from app.html.files import archive, keep_bytes
 from app.html.first import first_html
 from app.own.card import card_button
-from app.requests import ALL_CLASSES, MAX_SEED, Request, read_request, whole
+from app.requests import ALL_CLASSES, MAX_SEED, Request, all_classes, read_request, whole
 from app.serve.runs import Run, machine, speedup
 from app.serve.tickets import Tickets
 from app.tabs.compare_controls import examples, labels, teachers_settings
@@ -23,7 +23,8 @@ from dd2core.store.names import as_file_name
 
 ONE_STEP, TEACHER = "One step", "Teacher"  # headings of the panels
 FIRST_COUNT = 8  # images of the first comparison
-FIRST_SEEDS = {"fashion-llamagen": 3, "fashion-var": 1}  # by model, chosen by looking; 0 for others
+# By model, chosen by looking; 0 for others.
+FIRST_SEEDS = {"emoji-llamagen": 4, "emoji-var": 3, "fashion-llamagen": 3, "fashion-var": 1}
 MOST_IMAGES = 16  # on the page; programs may ask for more
 SETTINGS = ("cfg", "temperature", "top_k", "top_p")
 
@@ -114,7 +115,8 @@ class CompareTab(Tab):
     def _blank(self, pipe: Any, count: int, name: str = ALL_CLASSES) -> list[Any]:
         """Verdict, race, both panels, bars and footnote, before anything is painted."""
         known = pipe.class_names
-        names = [known[i % len(known)] if name == ALL_CLASSES else name for i in range(count)]
+        names = [known[i] for i in all_classes(len(known), count)] if name == ALL_CLASSES else (
+            [name] * count)
         steps = pipe.teacher.num_steps
         return [
             present.verdict(steps, None, None), present.race(steps, None, None),

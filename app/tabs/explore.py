@@ -16,14 +16,15 @@ from app.html.files import animation, keep_bytes, still
 from app.requests import MAX_SEED, number, read_class, read_seed
 from app.serve.runs import Run
 from app.tabs.pad import no_pad, pad
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, told
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, first_class, told
 from dd2core import DD2Error
 
 SHOWN_CLASSES = 10  # painted at the same noise, neighbours in the list; a model may know a thousand
 COLUMNS = 8  # of the morph grid
 FRAMES = 24  # of the animation, one way
 # Of seeds, by model, chosen by looking; (0, 1) for others.
-FIRST_PAIRS = {"fashion-llamagen": (3, 9), "fashion-var": (5, 11)}
+FIRST_PAIRS = {"emoji-llamagen": (19, 9), "emoji-var": (7, 25), "fashion-llamagen": (3, 9),
+               "fashion-var": (5, 11)}
 
 EXPLAIN = """
 A latent is the noise that the generator turns into an image: the same latent, the same image. The
@@ -56,8 +57,9 @@ class ExploreTab(Tab):
                 self.stage = gr.HTML(_blank(pipe), elem_id="stage",
                                      js_on_load="dd2.choose(element, props, trigger)", **flush)
             with gr.Column(min_width=300):
-                self.pad = gr.HTML(no_pad(_labels(pipe, 0)), elem_id="pad", padding=False,
-                                   js_on_load="dd2.pad.mount(element, props, trigger)", **flush)
+                self.pad = gr.HTML(no_pad(_labels(pipe, _first(pipe))), elem_id="pad",
+                                   padding=False, **flush,
+                                   js_on_load="dd2.pad.mount(element, props, trigger)")
         with gr.Row():
             grid = gr.Button("Morph grid", min_width=140, elem_id="morph")
             gif = gr.Button("Make a GIF", min_width=140, elem_id="gif")
@@ -106,11 +108,11 @@ class ExploreTab(Tab):
         if start == end:  # an address names the one seed alone: from a seed to itself is no way
             end = end + 1 if end < MAX_SEED else 0
         return [
-            gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
+            gr.Dropdown(choices=names, value=view.choice("class", names, first_class(names))),
             start,
             view.whole("to", 0, MAX_SEED, end),
             view.number("at", 0, 1, 0.5),
-            _blank(pipe), *nothing_made(), no_pad(_labels(pipe, 0)), "", "",
+            _blank(pipe), *nothing_made(), no_pad(_labels(pipe, _first(pipe))), "", "",
         ]
 
     def arrive(self, event: Any, shared: Shared) -> None:
@@ -237,8 +239,14 @@ def _labels(pipe: Any, label: int) -> list[int]:
 
 
 def _blank(pipe: Any) -> str:
-    names = [pipe.class_names[i] for i in _labels(pipe, 0)]
-    return _stage(None, names, 0, first_pair(pipe), 0.5)
+    labels = _labels(pipe, _first(pipe))
+    names = [pipe.class_names[i] for i in labels]
+    return _stage(None, names, labels.index(_first(pipe)), first_pair(pipe), 0.5)
+
+
+def _first(pipe: Any) -> int:
+    """The label of the class that the tab opens with."""
+    return pipe.class_names.index(first_class(pipe.class_names))
 
 
 def _stage(

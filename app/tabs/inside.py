@@ -11,7 +11,7 @@ from app.html.charts import side_by_side
 from app.html.moving import moving
 from app.html.score_view import charts_of, says, training_charts, whole_picture
 from app.requests import MAX_SEED, number, read_class, read_seed, whole
-from app.tabs.tab import LIVE, Shared, Tab, class_list, told
+from app.tabs.tab import LIVE, Shared, Tab, class_list, first_class, told
 
 OPENING = """
 ## Inside the method
@@ -78,7 +78,7 @@ class InsideTab(Tab):
         view = view.without() if view.given.get("class") in names else view.without("class")
         return [
             _opening(pipe),
-            gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
+            gr.Dropdown(choices=names, value=view.choice("class", names, first_class(names))),
             view.whole("seed", 0, MAX_SEED, 0),
             gr.Slider(maximum=tokens, value=view.whole("token", 1, tokens, tokens // 2)),
             view.number("t", 0.02, 0.98, 0.5),

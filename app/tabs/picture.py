@@ -13,7 +13,7 @@ from app.own.pictures import read_mask, read_picture
 from app.own.samples import paper
 from app.own.tasks import Rebuilt, Way
 from app.requests import MAX_SEED, read_class, read_seed
-from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, told
+from app.tabs.tab import LIVE, ONE_AT_A_TIME, QUIET, Shared, Tab, class_list, first_class, told
 
 EXPLAIN = """
 #### What fills the hole
@@ -121,7 +121,7 @@ class PictureTab(Tab):
         names = pipe.class_names
         view = view.without() if view.given.get("class") in names else view.without("class")
         return [
-            gr.Dropdown(choices=names, value=view.choice("class", names, names[0])),
+            gr.Dropdown(choices=names, value=view.choice("class", names, first_class(names))),
             view.whole("seed", 0, MAX_SEED, 0), board(self.models.get(pipe.name), None),
             _kept(None), _filled(None), explain(pipe), "",
         ]

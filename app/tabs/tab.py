@@ -9,6 +9,7 @@ import gradio as gr
 from app.address import View
 from app.html.present import refusal
 from app.own.samples import CLASSES
+from app.requests import ALL_CLASSES
 from app.serve.models import Models
 from dd2core import DD2Error
 
@@ -22,6 +23,8 @@ QUIET = {
 LIVE = {**QUIET, "queue": False, "trigger_mode": "always_last"}
 
 
+WELL_KNOWN = ("happy faces",)  # classes, chosen by looking
+
 # A plain select: Gradio's dropdown fires again whenever it loses the focus, picked or not.
 PICKER = (
     '<label class="dd2-pick"><span>Model</span><select {{#if single}}disabled{{/if}}>'
@@ -30,8 +33,15 @@ PICKER = (
 
 
 def class_list(names: list[str]) -> gr.Dropdown:
-    """A list of classes, the first one chosen, each with its picture (`app.own.samples`)."""
-    return gr.Dropdown(names, value=names[0], label="Class", min_width=100, elem_classes=CLASSES)
+    """A list of classes, each with its picture (`app.own.samples`), see `first_class`."""
+    return gr.Dropdown(names, value=first_class(names), label="Class", min_width=100,
+                       elem_classes=CLASSES)
+
+
+def first_class(names: list[str]) -> str:
+    """What a list of classes opens with: all of them, else one that people know, else the first."""
+    known = (name for name in (ALL_CLASSES, *WELL_KNOWN) if name in names)
+    return next(known, names[0])
 
 
 def told(handler: Callable[..., Any], outputs: int) -> Callable[..., tuple]:

@@ -57,6 +57,11 @@ def stage_minutes(logs: Path) -> dict[str, float]:
     return {s.name: s.minutes for s in _stages(logs)}
 
 
+def stage_machines(logs: Path) -> dict[str, str | None]:
+    """The machine of each stage, by name; None where none was noted."""
+    return {s.name: s.machine for s in _stages(logs)}
+
+
 @dataclass(frozen=True)
 class _Stage:
     """The end of a stage's log."""

@@ -11,6 +11,7 @@ from app.html import present
 from app.html.conclusions import is_best, plain, quality
 from app.html.measured import results_of
 from app.page import build_page
+from app.requests import all_classes
 from app.serve.models import Models
 from app.serve.runs import Samplers
 from app.tabs.compare import CompareTab
@@ -178,3 +179,8 @@ def test_each_table_is_headed_by_what_to_conclude_and_bold_only_where_all_is_bes
     assert plain("DD1, one step (rate 1e-3)") == "DD1, one step (learning rate 1e-3)"
     rows = [SimpleNamespace(passes=1, fd=fd, recall=r) for fd, r in ((1.0, 0.5), (2.0, 0.6))]
     assert not is_best(rows[0], rows) and is_best(rows[0], rows[:1])
+
+
+def test_of_more_classes_than_images_some_are_taken_from_all_over_the_list():
+    assert all_classes(3, 4) == [0, 1, 2, 0] and all_classes(4, 4) == [0, 1, 2, 3]
+    assert all_classes(30, 8) == [0, 3, 7, 11, 15, 18, 22, 26] and all_classes(30, 1) == [0]

@@ -22,6 +22,7 @@ from app.html import measured, present
 from app.html.charts import Axes, Chart, Line, Mark, around, draw, ticks
 from app.html.files import animation, archive
 from app.page import TABS
+from app.requests import all_classes
 from app.serve.models import Models
 from app.serve.token_score import covered, examine
 from app.shipped import PREFERRED, first_shipped, shipped
@@ -173,7 +174,7 @@ def test_the_archive_holds_every_image_and_the_numbers():
 def test_refine_shows_what_the_pipeline_paints_at_that_many_passes(models, pipe, passes):
     html, _, query = RefineTab(models).paint(None, "All classes", 3, passes)
     start = 1 + pipe.teacher.num_steps - passes
-    expected = pipe.refine(list(range(8)), seed=3, start=start)
+    expected = pipe.refine(all_classes(len(pipe.class_names), 8), seed=3, start=start)
     assert expected.passes == passes
     assert all(present.data_uri(image) in html for image in expected.images)
     assert f"passes={passes}" in query

@@ -10,7 +10,9 @@ from tests.docs.reading import README, ROOT, made, without_code
 from train import report
 
 EXPERIMENTS = ROOT / "docs/experiments.md"
-RESULTS = ROOT / "assets/fashion-llamagen/results", ROOT / "assets/fashion-var/results"
+RESULTS = [ROOT / where / name for name in ("fashion-llamagen", "fashion-var")
+           for where in ("assets", "docs/results")]
+RESULTS = [folder / "results" if folder.parent.name == "assets" else folder for folder in RESULTS]
 SOURCES = {  # what README says outside of its made tables → where it is from
     "3.11": "pyproject.toml",
     "LlamaGen needs 256 sequential": "train/presets/llamagen-l.yaml",
@@ -18,7 +20,9 @@ SOURCES = {  # what README says outside of its made tables → where it is from
     "Distilled Decoding 2": "the name", "DD2": "the name", "NeurIPS 2025": "CITATION.cff",
     "2510.21003": "CITATION.cff",
     "22 October 2025": "git log of the authors' repository",
-    "grey 28×28": "assets/fashion-var/config.json", "at 28×28": "assets/fashion-var/config.json",
+    "grey 28×28": "assets/fashion-var/config.json", "48×48 emoji": "assets/emoji-var/config.json",
+    "one H200": "docs/results/fullsize/var-d16.json",
+    "an H200": "docs/results/fullsize/kernels.json",
     "1 to 2 million parameters": "the table of models",
     "the 10,000 test images": "assets/fashion-var/results/one_step.json",
     "batch 1": "assets/fashion-var/results/benchmark.json",
@@ -32,9 +36,13 @@ SOURCES = {  # what README says outside of its made tables → where it is from
     "spends 8.1 ms of CPU on an image in place of 13.5, the teacher 74 in place of 115":
         "docs/app.md",
     ": 9.6 of 15.6, 21 of 29)": "docs/app.md",
+    "FD was 4 and 9 times as high": "docs/results/fashion-llamagen/start-both.json",
     "time 0.83, not at 1": "train/settings/schema.py",
     "docs/reproduce-8gpu.md": "docs/reproduce-8gpu.md",
-    "200 times faster": "a question", "GPU with 256 steps": "the paper, Tab. 1",
+    "200 times faster": "a question", "LlamaGen-L's 256 steps": "train/presets/llamagen-l.yaml",
+    ": 275 times on": "docs/results/fullsize/llamagen-l.json",
+    "133 with decoding": "docs/results/fullsize/llamagen-l.json",
+    "VAR-d16's 10 steps: 6.1 and 4.2": "docs/results/fullsize/var-d16.json",
 }
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dd2core.pipeline import Pipeline
 from dd2core.teacher import Span
 from dd2core.tools.images import grid_image, zoom_to
+from train.measure.stream import balanced
 
 COUNT, COLUMNS, SEED = 10, 5, 3  # images on each side
 SIDE = 72  # least side of an image, in pixels
@@ -189,6 +190,6 @@ def movie(pictures: list[Image.Image], milliseconds: list[int], channels: int) -
 
 def race(pipe: Pipeline) -> tuple[bytes, Progress, Progress]:
     """Record both samplers of a pipeline: the file, and both at their ends."""
-    one, teacher = record(pipe, [i % len(pipe.class_names) for i in range(COUNT)])
+    one, teacher = record(pipe, balanced(COUNT, len(pipe.class_names)).tolist())
     channels = one.images.shape[-1]
     return movie(*frames(one, teacher, pipe.teacher.spans), channels), one, teacher[-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 from dd2core.results.collection import load_results
 from dd2core.results.markdown import ABSENT, cell, markdown_table
 from dd2core.results.schema import Measurement
-from dd2core.results.training import stage_minutes
+from dd2core.results.training import stage_machines, stage_minutes
 from dd2core.store.files import read_json
 from dd2core.store.names import CLASSIFIER, CONFIG, LOGS, RESULTS
 from train.results.measured import Measured, fd_of
@@ -51,8 +51,9 @@ def table(measured: Measured, folder: Path) -> str:
     paper, lines = PAPER[measured.preset], []
     dd1 = _spent(measured, "dd1")
     stages = {k: v for k, v in stage_minutes(folder / LOGS).items() if k in TITLES}
-    where = next((m.trained_on for m in measured.shipped.of("one_step") if m.trained_on), None)
-    dd2 = Spent(sum(stages.values()), where) if stages else None
+    where = dict.fromkeys(name for stage, name in stage_machines(folder / LOGS).items()
+                          if stage in stages and name)
+    dd2 = Spent(sum(stages.values()), ", ".join(where) or None) if stages else None
     for name, spent in (("DD1", dd1), ("DD2", dd2)):
         lines.append([name, cell(paper[name], ".1f"), _or_not_run(spent), _times(dd1, spent),
                       f"{paper['DD1'] / paper[name]:.1f}×"])
@@ -83,8 +84,7 @@ def _reached(measured: Measured, dd1: Spent | None) -> Spent | None:
     """Least minutes, on DD1's machine, of a DD2 generator whose FD is at most DD1's, by the
     classifier."""
     bar = measured.fd("dd1", CLASSIFIER)
-    found = [m for rows in measured.rows.values() for m in rows
-             if m.sampler == "one_step" and m.method in ("one_step", "dd2_short")]
+    found = [m for rows in measured.rows.values() for m in rows]
     good = [_of(m) for m in found + [m for m in measured.other if m.split == "test"]
             if bar is not None and m.training_minutes and m.sampler == "one_step"
             and m.method != "dd1" and (fd_of(m, CLASSIFIER) or 0) <= bar]
