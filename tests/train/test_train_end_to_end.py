@@ -335,7 +335,7 @@ def test_dd1_is_trained_for_two_steps_and_measured_with_them(finished):
     two, late = (evaluate(out, "sampler=dd1_two_steps", weights, f"tag={tag}", *more)
                  for tag, *more in (("half",), ("late", "dd1.second_start=63")))
     assert (one["passes"], two["passes"], late["passes"]) == (1, 2, 2)
-    assert len({one["fd"], two["fd"], late["fd"]}) == 3
+    assert two["fd"] not in (one["fd"], late["fd"])  # one token of 64 may be the same again
     assert (two["method"], two["table"]) == ("dd1_two_steps", "quality")
     assert two["training_minutes"] > 0 and two["training_minutes"] == one["training_minutes"]
     stopped = cli("evaluate", *RGB, f"out={out}", "sampler=dd1_two_steps", weights,
