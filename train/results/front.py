@@ -6,7 +6,7 @@ from pathlib import Path
 from dd2core.results.collection import load_results
 from dd2core.results.markdown import ABSENT, cell, markdown_table
 from dd2core.results.schema import Measurement
-from dd2core.results.training import stage_minutes
+from dd2core.results.training import stage_machines, stage_minutes
 from dd2core.store.files import read_json, tensor_shapes
 from dd2core.store.names import CONFIG, LOGS, RESULTS, weights
 from train.results.cost import TITLES
@@ -52,7 +52,6 @@ def models(assets: Path, own: Path) -> str:
         config, measured = read_json(assets / name / CONFIG), load(name, KEYS, own, assets)
         speed = load_results(assets / name / RESULTS).speed
         one = next((row for row in speed.rows if row.batch == 1), None) if speed else None
-        minutes = stage_minutes(assets / name / LOGS)
         size = config["tokenizer"]["image_size"]
         lines.append([
             f"`{name}`", f"{size}×{size}" + ("" if config["tokenizer"]["in_channels"] == 1
@@ -61,12 +60,23 @@ def models(assets: Path, own: Path) -> str:
                        for part in ("teacher", "generator")),
             f"{_passes(config)} / 1", _fd(measured, "teacher"), _fd(measured, "one_step"),
             f"{one.ratio:.1f}× / {one.ratio_with_decoding:.1f}×" if one else ABSENT,
-            f"{sum(minutes.values()):.0f}, of it "
-            f"{sum(m for k, m in minutes.items() if k in TITLES):.0f} distilling"
-            if minutes else ABSENT])
+            _training(assets / name / LOGS)])
     return markdown_table(("model", "pixels", "parameters: teacher / generator",
                            "passes: teacher / one step", "FD of the teacher", "FD of one step",
                            "faster: tokens / with decoding", "training, minutes"), lines)
+
+
+def _training(logs: Path) -> str:
+    """Minutes of training and how many of them are distillation, by machine."""
+    minutes, parts = stage_minutes(logs), []
+    where = {k: name if name and name.startswith("NVIDIA") else "a CPU"
+             for k, name in stage_machines(logs).items()}
+    for machine in dict.fromkeys(where.values()):
+        own = {k: m for k, m in minutes.items() if where[k] == machine}
+        distilling = sum(m for k, m in own.items() if k in TITLES)
+        parts.append(f"{sum(own.values()):.0f} on {machine}"
+                     + (f", of it {distilling:.0f} distilling" if distilling else ""))
+    return "; ".join(parts) or ABSENT
 
 
 def _passes(config: dict) -> int:

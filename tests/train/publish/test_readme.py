@@ -25,14 +25,15 @@ def test_shipped_curves_are_measured_at_eight_settings_or_all(preset):
     steps = load_pipeline(str(folder), device="cpu").teacher.num_steps
     passes = [x for x, _ in points]
     assert passes[0] == 1 and passes[-1] == steps and len(passes) >= min(8, steps)
-    assert teacher is not None and samples == {10_000}
+    assert teacher is not None and min(samples) >= 2_000
     assert [m.start for m in results.of("refine")] == [1 + steps - x for x in passes[1:]]
 
 
 @pytest.mark.parametrize("preset", SHIPPED)
 def test_everything_measured_of_a_shipped_model_has_its_section(preset):
     text = section(load_results(ROOT / "assets" / preset / "results"))
-    assert "AR teacher" in text and "10,000" in text and "before provenance was recorded" in text
+    assert "AR teacher" in text and "10,000" in text
+    assert "before provenance was recorded" in text or "commit" in text
 
 
 def test_a_preset_is_shipped():

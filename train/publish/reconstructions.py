@@ -1,0 +1,62 @@
+"""Held-out pictures above what tokenizers make of them, as one PNG:
+
+    python -m train.publish.reconstructions preset=emoji-llamagen out=docs/figures/emoji-reconstructions.png \
+        of=runs/emoji-plain/tokenizer/tokenizer.safetensors,assets/emoji-llamagen/tokenizer.safetensors
+
+Rows: the originals, then one for each file of `of`, all of the preset's sizes.
+"""  # noqa: E501
+
+import sys
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dd2core.errors import DD2Error
+from dd2core.store.files import load_strict, read_tensors, write_atomic
+from dd2core.tools.images import grid_image, png, to_float, to_uint8
+from train.data.batches import spaced
+from train.data.source import load_data
+from train.engine.assemble import new_tokenizer
+from train.settings.cli import load_config, split_words
+
+COLUMNS = 16
+
+
+@torch.no_grad()
+def rows(preset: str, files: list[Path]) -> Tensor:
+    """uint8 (1 + files, COLUMNS, channels, H, W): held-out pictures from all over the classes, and
+    their reconstructions.
+
+    Raises:
+        DD2Error: the data or a file is missing, or a file is of another size.
+    """
+    cfg = load_config([f"preset={preset}"])
+    data = load_data(cfg, test_only=True)
+    order = data.test_labels.argsort(stable=True)
+    images = data.test_images[order[spaced(COLUMNS, len(order))]]
+    found = [images]
+    for path in files:
+        model = new_tokenizer(cfg).eval()
+        sealed = not (path.parent / "manifest.json").is_file()
+        load_strict(model, read_tensors(path, sealed=sealed), str(path))
+        found.append(to_uint8(model.decode(model.encode(to_float(images)))))
+    return torch.stack(found)
+
+
+def main(words: list[str]) -> None:
+    """Write the picture."""
+    given = split_words(words)
+    if set(given) != {"preset", "out", "of"}:
+        raise DD2Error("Give preset=NAME out=FILE.png of=TOKENIZER,TOKENIZER (see the top of the "
+                       "file).")
+    found = rows(given["preset"], [Path(file) for file in given["of"].split(",")])
+    picture = grid_image(found.flatten(0, 1).permute(0, 2, 3, 1).numpy(), columns=COLUMNS, zoom=1)
+    write_atomic(Path(given["out"]), png(Image.fromarray(picture)))
+    print(f"reconstructions: {given['out']}, {COLUMNS} held-out pictures, {len(found) - 1} "
+          "tokenizers")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
