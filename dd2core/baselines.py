@@ -1,10 +1,11 @@
-"""The baselines DD2 is measured against (method §6): parallel sampling, DD1's pairs and loss, and
-the score network as an AR diffusion model."""
+"""The baselines DD2 is measured against (method §6): parallel sampling, DD1's pairs, loss and
+second step, and the score network as an AR diffusion model."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dd2core.errors import DD2Error
 from dd2core.families.codebook import CodebookTeacher, Index
 from dd2core.sampling import Sampling, invert_cdf
 from dd2core.score import posterior_mean
@@ -104,7 +105,8 @@ def euler_sample(
 
 
 def dd1_loss(
-    x: Tensor, tokens: Tensor, codebook: Tensor, sharpness: float = 4.0, latent_weight: float = 1.0
+    x: Tensor, tokens: Tensor, codebook: Tensor, sharpness: float = 4.0,
+    latent_weight: float = 1.0, weight: Tensor | None = None,
 ) -> Tensor:
     """DD1's regression of (ε, tokens) pairs: cross-entropy on codes plus latent distance.
 
@@ -114,12 +116,93 @@ def dd1_loss(
         codebook (Tensor): (V, C).
         sharpness (float): logits are −sharpness·‖x − c_j‖²/2.
         latent_weight (float): weight of ‖x − c‖² (sum over C, mean over B and L).
+        weight (Tensor | None): of each token in both terms, (B, L), see `second_weight`; None: all
+            count alike.
 
     Returns:
         Tensor: scalar.
     """
     with full_precision(x.device):
         logits = sharpness * (x @ codebook.T - 0.5 * codebook.square().sum(-1))  # (B, L, V)
-    cross_entropy = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
-    distance = (x - codebook[tokens]).square().sum(-1).mean()
-    return cross_entropy + latent_weight * distance
+    distances = (x - codebook[tokens]).square().sum(-1)  # (B, L)
+    if weight is None:
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), tokens.flatten())
+        return cross_entropy + latent_weight * distances.mean()
+    entropies = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none")
+    return (weight * (entropies.view_as(weight) + latent_weight * distances)).mean()
+
+
+# DD1's second step ----------------------------------------------------------------------------
+
+
+def first_part(teacher: CodebookTeacher, start: int | None = None) -> Tensor:
+    """Which tokens DD1's second step keeps: those of the teacher's steps before `start`.
+
+    Args:
+        teacher (CodebookTeacher): gives the order.
+        start (int | None): first step that is made anew, 1…K − 1; None is half of them, K // 2.
+
+    Returns:
+        Tensor: bool, (L,).
+
+    Raises:
+        DD2Error: a start out of its range, or a teacher of one step.
+    """
+    steps = teacher.num_steps
+    start = steps // 2 if start is None else start
+    if not 1 <= start < steps:
+        raise DD2Error(f"second_start={start} must lie in 1…{steps - 1}: a second step keeps some "
+                       f"of this teacher's {steps} steps and makes the others anew.")
+    kept = torch.zeros(teacher.num_tokens, dtype=torch.bool, device=teacher.device)
+    for span in teacher.spans[:start]:
+        kept[span_index(span)] = True
+    return kept
+
+
+def second_input(teacher: CodebookTeacher, eps: Tensor, tokens: Tensor, kept: Tensor) -> Tensor:
+    """The generator's input of DD1's second step: code vectors in place of ε where tokens are kept.
+
+    Args:
+        teacher (CodebookTeacher): gives the vectors of tokens.
+        eps (Tensor): latents, (B, L, C).
+        tokens (Tensor): (B, L); only the kept ones matter.
+        kept (Tensor): bool, (L,) or (B, L).
+
+    Returns:
+        Tensor: (B, L, C).
+    """
+    return torch.where(kept[..., None], teacher.vectors(tokens), eps)
+
+
+def second_weight(kept: Tensor) -> Tensor:
+    """Weights for `dd1_loss`, (B, L), from which tokens are kept, bool (B, L): 0 there, and alike
+    elsewhere so that each image counts as one; some token of each image must not be kept."""
+    made = (~kept).float()
+    return made / made.mean(-1, keepdim=True)
+
+
+@torch.no_grad()
+def dd1_two_steps(
+    teacher: CodebookTeacher, model: ConditionalScoreModel, labels: Tensor, eps: Tensor,
+    start: int | None = None,
+) -> Tensor:
+    """DD1 in two steps: a pass from noise, of which the first part is kept, and one more for the
+    rest, from the kept tokens and the rest of the same noise (method §6).
+
+    Args:
+        teacher (CodebookTeacher): gives order and codes.
+        model (ConditionalScoreModel): generator that was trained for both passes.
+        labels (Tensor): (B,) int64.
+        eps (Tensor): latents, (B, L, C).
+        start (int | None): see `first_part`; as in training.
+
+    Returns:
+        Tensor: tokens (B, L).
+
+    Raises:
+        DD2Error: as `first_part`.
+    """
+    kept = first_part(teacher, start)
+    tokens = teacher.quantise(model.generate(eps, labels))
+    again = model.generate(second_input(teacher, eps, tokens, kept), labels)
+    return torch.where(kept, tokens, teacher.quantise(again))

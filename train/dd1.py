@@ -2,7 +2,8 @@
 
 Pairs (ε, tokens) are generated once along AR sampling and kept in the run folder with the seconds
 they took; then the same generator class regresses them. `dd1.name=…` gives a sweep one folder per
-setting; the pairs are shared.
+setting; the pairs are shared. `dd1.second_share=0.5` trains the same network for a second step too,
+for `train.evaluate sampler=dd1_two_steps`.
 """
 
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dd2core.baselines import dd1_loss, dd1_pairs
+from dd2core.baselines import dd1_loss, dd1_pairs, first_part, second_input, second_weight
 from dd2core.ema import EMA
 from dd2core.errors import DD2Error
 from dd2core.noise import Part, gaussians, stream_seed
@@ -108,6 +109,20 @@ class DD1Job:
         self.networks = {"model": self.model, "ema": self.ema}
         self.optimizers = {"model": optim.adam(self.model, self.opts)}
         self.eps = pair_latents(cfg, teacher, opts)  # (pairs, L, C)
+        self.kept = self._kept()
+
+    def _kept(self) -> torch.Tensor | None:
+        """Which tokens the network is given of each image of a batch, bool (batch, L): the first
+        part of the first ones, no other; None where it learns one step alone."""
+        o = self.opts
+        if not o.second_share:
+            return None
+        second = round(o.second_share * o.batch)
+        if not second:
+            raise DD2Error(f"second_share={o.second_share} of batch={o.batch} is no image: raise "
+                           "either, or set it to 0.")
+        part = first_part(self.teacher, o.second_start)
+        return (torch.arange(o.batch, device=part.device) < second)[:, None] & part
 
     def step(self, i: int) -> dict[str, float]:
         """One step; i from 0."""
@@ -121,10 +136,16 @@ class DD1Job:
         """DD1's regression of a part of step i's batch; adds its share of right tokens."""
         o, device = self.opts, self.teacher.device
         pick = part.take(batch_indices(len(self.eps), o.batch, i, self.cfg.seed))
-        x = self.model.generate(self.eps[pick].to(device), self.pairs["labels"][pick].to(device))
-        tokens = self.pairs["tokens"][pick].to(device)
-        right.append((self.teacher.quantise(x.detach()) == tokens).float().mean())
-        return dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight)
+        eps, labels, tokens = (a[pick].to(device) for a in (
+            self.eps, self.pairs["labels"], self.pairs["tokens"]))
+        weight = ()
+        if self.kept is not None:
+            kept = part.take(self.kept)  # (n, L)
+            eps, weight = second_input(self.teacher, eps, tokens, kept), (second_weight(kept),)
+        x = self.model.generate(eps, labels)
+        met = (self.teacher.quantise(x.detach()) == tokens).float()  # (n, L)
+        right.append((met * weight[0] if weight else met).mean())
+        return dd1_loss(x, tokens, self.teacher.codebook, o.sharpness, o.latent_weight, *weight)
 
     def finish(self, folder: Path) -> None:
         """Write the average of the generator, and what its pairs took."""

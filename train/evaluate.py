@@ -3,8 +3,8 @@
 Prints FD, precision, recall, class accuracy, the teacher's NLL of the tokens, their entropy and the
 seconds, with N, the extractor and the teacher's settings; writes them as JSON and a sample grid as
 PNG into the run folder. Where the model folder has a second extractor (`judge.safetensors`), the
-same images are measured by both. Samplers: teacher, one_step, refine, parallel, skip_last, euler;
-the floors: tokenizer (reconstructions of the held-out images) and train_set.
+same images are measured by both. Samplers: teacher, one_step, refine, parallel, skip_last, euler,
+dd1_two_steps; the floors: tokenizer (reconstructions of the held-out images) and train_set.
 
 `split=validation` compares with training images that are set apart: choose by these, report by the
 test set. `ppl=N` adds the perceptual path length, `neighbours=N` the nearest training images with a
@@ -62,8 +62,8 @@ from train.measure.stream import FEW, FEWEST, stream, to_npz
 from train.settings.cli import ROOT, main
 from train.settings.schema import Config, Evaluate
 
-SAMPLERS = ("teacher", "one_step", "refine", "parallel", "skip_last", "euler", "tokenizer",
-            "train_set")
+SAMPLERS = ("teacher", "one_step", "refine", "parallel", "skip_last", "euler", "dd1_two_steps",
+            "tokenizer", "train_set")
 FEATURES = ("classifier", "inception")
 SHEET = 100  # images of the sample grid
 
@@ -216,6 +216,10 @@ def _check(o: Evaluate) -> None:
         raise DD2Error(f"features={o.features} is unknown: use one of {', '.join(FEATURES)}.")
     if o.split not in SPLITS:
         raise DD2Error(f"split={o.split} is unknown: use {' or '.join(SPLITS)}.")
+    if o.sampler == "dd1_two_steps" and not o.weights:
+        raise DD2Error("sampler=dd1_two_steps samples a network that was trained for two steps: "
+                       "give weights=RUN/dd1/generator.safetensors of train.dd1 with "
+                       "dd1.second_share=0.5.")
     if o.ppl and o.sampler != "one_step":
         raise DD2Error("ppl= measures the one-step generator: add sampler=one_step.")
     if o.features == "inception":

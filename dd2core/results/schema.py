@@ -19,6 +19,7 @@ TABLES = ("quality", "guidance", "refine", "tried")  # that measurements go to
 METHODS = {  # in the order of the tables
     "teacher": "AR teacher", "one_step": "**DD2, one step**", "dd2_short": "DD2 early",
     "refine": "one step, then the teacher", "dd1": "DD1, one step",
+    "dd1_two_steps": "DD1, two steps",
     "parallel": "parallel sampling, no distillation",
     "skip_last": "AR teacher without its last two steps",
     "euler": "AR diffusion, Euler steps for each token",

@@ -51,6 +51,8 @@ def test_the_name_of_a_new_file_says_nothing(tmp_path):
     m = read(path)
     assert (m.method, m.note, m.table, m.tag) == ("dd1", "rate 3", "quality", "one_step")
     assert m.title == "DD1, one step (rate 3)"
+    m = read(write(tmp_path, named("two", sampler="dd1_two_steps", passes=2)))
+    assert m.title == "DD1, two steps"
 
 
 # Damaged and foreign files ----------------------------------------------------------------------

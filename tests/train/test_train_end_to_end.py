@@ -236,6 +236,7 @@ def test_evaluate_asks_for_a_model(tmp_path):
     (["seed=-1"], "seed=-1"), (["evaluate.seed=-1"], "seed=-1"),
     (["sampler=teacher", "temperature=-1"], "temperature"),
     (["sampler=parallel", "cfg=nan"], "cfg"), (["split=magic"], "split=magic is unknown"),
+    (["sampler=dd1_two_steps"], "give weights=RUN/dd1/generator.safetensors"),
     (["sampler=teacher", "ppl=5"], "add sampler=one_step"), (["quantile=1"], "quantile"),
 ])
 def test_mistakes_of_evaluate_are_one_sentence(finished, words, says):
@@ -250,7 +251,9 @@ def test_mistakes_of_evaluate_are_one_sentence(finished, words, says):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_is_measured(finished, sampler):
     start = ["start=60"] if sampler == "refine" else []
-    r = evaluate(finished[0], f"sampler={sampler}", "n=10", "batch=4", "cfg=2", "tag=t", *start)
+    own = [f"weights={finished[0]}/tune/generator.safetensors"] * (sampler == "dd1_two_steps")
+    r = evaluate(finished[0], f"sampler={sampler}", "n=10", "batch=4", "cfg=2", "tag=t", *start,
+                 *own)
     assert r["sampler"] == sampler and r["estimate"] is True
     assert r["n"] == {"tokenizer": 6, "train_set": 54}.get(sampler, 10)
     assert r["teacher_settings"] == {"cfg": 2, "temperature": 1, "top_k": 0, "top_p": 1}
@@ -258,7 +261,7 @@ def test_every_sampler_is_measured(finished, sampler):
     assert r["command"].startswith("python -m train.evaluate preset=tiny data=")
     assert f"sampler={sampler}" in r["command"] and "n=10" in r["command"]
     passes = {"teacher": 64, "refine": 5, "one_step": 1, "parallel": 1, "skip_last": 62,
-              "euler": 64}
+              "euler": 64, "dd1_two_steps": 2}
     assert r["passes"] == passes.get(sampler, 0) and r.get("start") == (60 if start else None)
     assert r["fd"] > 0 and 0 <= r["precision"] <= 1 and 0 <= r["recall"] <= 1
     assert r["fd_percent"] > 0 and 0 <= r["accuracy"] <= 1
@@ -321,6 +324,23 @@ def test_dd1_is_trained_and_measured_as_the_generator(finished):
     back = evaluate(out, "sampler=one_step", f"weights={out / 'tune' / 'generator.safetensors'}",
                     "tag=again")
     assert back["fd"] == one["fd"]
+
+
+def test_dd1_is_trained_for_two_steps_and_measured_with_them(finished):
+    out, _ = finished
+    words = ("dd1.name=dd1-two", "dd1.second_share=0.5")
+    assert cli("dd1", *RGB, f"out={out}", *words) is None
+    weights = f"weights={out / 'dd1-two' / 'generator.safetensors'}"
+    one = evaluate(out, "sampler=one_step", "method=dd1", weights, "tag=dd1-one")
+    two, late = (evaluate(out, "sampler=dd1_two_steps", weights, f"tag={tag}", *more)
+                 for tag, *more in (("half",), ("late", "dd1.second_start=63")))
+    assert (one["passes"], two["passes"], late["passes"]) == (1, 2, 2)
+    assert two["fd"] not in (one["fd"], late["fd"])  # one token of 64 may be the same again
+    assert (two["method"], two["table"]) == ("dd1_two_steps", "quality")
+    assert two["training_minutes"] > 0 and two["training_minutes"] == one["training_minutes"]
+    stopped = cli("evaluate", *RGB, f"out={out}", "sampler=dd1_two_steps", weights,
+                  "dd1.second_start=64")
+    assert stopped.startswith("error: second_start=64 must lie in 1…63")
 
 
 # The preset for anyone's own pictures ---------------------------------------------------------

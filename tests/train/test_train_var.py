@@ -56,6 +56,18 @@ def test_it_is_measured(sampler, finished):
     assert found["teacher_nll"] > 0
 
 
+def test_dd1_is_trained_for_two_steps_and_measured_with_them(finished):
+    words = (*WORDS, "dd1.name=two", "dd1.second_share=0.5", "dd1.second_start=2")
+    assert grey("dd1", finished, *words) is None
+    measured = (*words, "n=6", f"weights={finished / 'two' / 'generator.safetensors'}")
+    for sampler in ("one_step", "dd1_two_steps"):
+        assert grey("evaluate", finished, *measured, f"sampler={sampler}",
+                    f"tag={sampler}-d") is None
+    one, two = (json.loads((finished / "evaluate" / f"{sampler}-d.json").read_text())
+                for sampler in ("one_step", "dd1_two_steps"))
+    assert (one["passes"], two["passes"]) == (1, 2) and one["fd"] != two["fd"]
+
+
 def test_the_stages_share_one_pyramid(finished):
     """φ is trained and saved by the tokenizer; what is distilled uses it unchanged."""
     saved = read_tensors(finished / "tokenizer" / "tokenizer.safetensors")

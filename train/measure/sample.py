@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dd2core.baselines import euler_sample, parallel_sample
+from dd2core.baselines import dd1_two_steps, euler_sample, parallel_sample
 from dd2core.errors import DD2Error
 from dd2core.noise import stream_seed, uniforms
 from dd2core.pipeline import Pipeline
@@ -27,7 +27,8 @@ def batch_seed(seed: int, i: int) -> int:
 
 
 def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batch:
-    """One batch of the sampler teacher, one_step, refine, parallel, skip_last or euler.
+    """One batch of the sampler teacher, one_step, refine, parallel, skip_last, euler or
+    dd1_two_steps.
 
     Args:
         pipe (Pipeline): the networks.
@@ -51,6 +52,8 @@ def sample_batch(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batc
         return to_uint8(decode(t, tokens)), tokens, {"passes": 1}
     if o.sampler == "euler":
         return _euler(pipe, o, labels, seed)
+    if o.sampler == "dd1_two_steps":
+        return _dd1_two_steps(pipe, cfg, labels, seed)
     if o.sampler == "skip_last":
         return _skip_last(pipe, labels, sampling, seed)
     if o.sampler == "teacher":
@@ -72,6 +75,13 @@ def _euler(pipe: Pipeline, o: Evaluate, labels: Tensor, seed: int) -> Batch:
     tokens = euler_sample(pipe.teacher, network, labels.to(pipe.device),
                           pipe.latents(len(labels), seed), o.euler_steps).cpu()
     return to_uint8(decode(pipe.teacher, tokens)), tokens, {"passes": pipe.teacher.num_steps}
+
+
+def _dd1_two_steps(pipe: Pipeline, cfg: Config, labels: Tensor, seed: int) -> Batch:
+    """DD1 in two passes, by the network of `weights=`, divided where it was trained to be."""
+    tokens = dd1_two_steps(pipe.teacher, pipe.generator, labels.to(pipe.device),
+                           pipe.latents(len(labels), seed), cfg.dd1.second_start).cpu()
+    return to_uint8(decode(pipe.teacher, tokens)), tokens, {"passes": 2}
 
 
 @torch.no_grad()

@@ -50,6 +50,8 @@ def _sampled(key: str, title: str, paper: dict[str, str], words: str, *before: s
 
 _DD1 = "python -m train.{} preset={{p}} base={{p}} out=runs/{{p}}-dd1"
 _DD1_WEIGHTS = "out=runs/{p}-dd1 weights=runs/{p}-dd1/dd1/generator.safetensors"
+_TWO = f"{_DD1}-two"
+_TWO_WEIGHTS = "out=runs/{p}-dd1-two weights=runs/{p}-dd1-two/dd1/generator.safetensors"
 TABLE_1 = (
     _sampled("teacher", "AR teacher", both("4.11 / .85 / .48", "4.15 / .85 / .41"),
              "sampler=teacher"),
@@ -59,8 +61,9 @@ TABLE_1 = (
              "sampler=skip_last", only="fashion-var"),
     _sampled("dd1", "DD1, one step", both("11.35 / .81 / .30", "9.94 / .80 / .37"),
              f"sampler=one_step method=dd1 {_DD1_WEIGHTS}", _DD1.format("gts"), _DD1.format("dd1")),
-    Row("dd1-two-steps", "DD1, two steps", both("7.58 / .84 / .37", "7.82 / .80 / .41"),
-        ("this repository has no two-step DD1",)),
+    _sampled("dd1-two-steps", "DD1, two steps", both("7.58 / .84 / .37", "7.82 / .80 / .41"),
+             f"sampler=dd1_two_steps {_TWO_WEIGHTS}", _TWO.format("gts"),
+             f"{_TWO.format('dd1')} dd1.second_share=0.5"),
     _sampled("one_step", "**DD2, one step**, our recipe",
              both("8.59 / .77 / .32; longer 7.58 / .77 / .34", "6.21 / .84 / .39"),
              "sampler=one_step"),

@@ -17,7 +17,8 @@ RANGES = {
          "image_size", "log_every", "mult", "n", "node_size", "num_codes", "pair_batch", "pairs",
          "per_file",
          "patch", "patch_nums", "processes", "repeats",
-         "resize", "revive_every", "save_every", "steps", "thread_counts", "threads", "times",
+         "resize", "revive_every", "save_every", "second_start", "steps",
+         "thread_counts", "threads", "times",
          "width", "fcs_times", "guidance_steps_after",
          "z_channels"), "[1, inf)"),
     **dict.fromkeys(
@@ -33,7 +34,7 @@ RANGES = {
                      "pair_sharpness", "peak_flops", "sharpness"), "(0, inf)"),
     **dict.fromkeys(("beta1", "beta2", "crop", "dropout", "ema",
                      "ema_first_decay"), "[0, 1)"),
-    **dict.fromkeys(("class_dropout", "pair_share"), "[0, 1]"),
+    **dict.fromkeys(("class_dropout", "pair_share", "second_share"), "[0, 1]"),
     "timeout": "[5, inf)", "restarts": "[0, inf)",
     "quantile": "(0, 1)", "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
     "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",

@@ -233,6 +233,8 @@ class DD1Stage(Stage):
     euler_steps: int = 16  # of the ODE per token, t from 1 to 0.03
     sharpness: float = 4.0  # logits of the cross-entropy are −sharpness·‖D − c‖²/2
     latent_weight: float = 1.0  # weight of ‖D − c‖² beside the cross-entropy on codes
+    second_share: float = 0.0  # part of each batch that learns the second of two steps; 0: none
+    second_start: int | None = None  # teacher's step at which that begins; None: half of them
     sampling: Sampling | None = None  # of the teacher; None: the preset's `sampling`
 
 

@@ -77,16 +77,19 @@ def test_the_real_network_from_a_file_of_weights(words, tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS[:-1])
-def test_every_sampler_is_measured(sampler, evaluate, split):
-    r, images, line = evaluate(f"sampler={sampler}", "start=15", f"data={split}")
+def test_every_sampler_is_measured(sampler, evaluate, split, words):
+    out = next(w.removeprefix("out=") for w in words if w.startswith("out="))
+    own = [f"weights={out}/model/generator.safetensors"] * (sampler == "dd1_two_steps")
+    r, images, line = evaluate(f"sampler={sampler}", "start=15", f"data={split}", *own)
     n = 15 if sampler == "tokenizer" else 24
     assert r["sampler"] == sampler and r["n"] == n and r["estimate"] is True
     assert r["fd"] > 0 and r["fd_percent"] > 0 and 1 <= r["inception_score"] <= 5
     assert 0 <= r["precision"] <= 1 and 0 <= r["recall"] <= 1 and "accuracy" not in r
-    passes = {"teacher": 16, "refine": 2, "tokenizer": 0, "skip_last": 14, "euler": 16}
+    passes = {"teacher": 16, "refine": 2, "tokenizer": 0, "skip_last": 14, "euler": 16,
+              "dd1_two_steps": 2}
     passes = passes.get(sampler, 1)
     assert r["passes"] == passes and (r.get("seconds", 0) > 0) == (sampler not in (
-        "parallel", "tokenizer", "skip_last", "euler"))
+        "parallel", "tokenizer", "skip_last", "euler", "dd1_two_steps"))
     assert r["teacher_nll"] > 0 and r["token_entropy"] > 0
     assert r["teacher_settings"] == {"cfg": 2, "temperature": 1, "top_k": 0, "top_p": 1}
     assert r["reference"] == "60 pictures of pictures" and "torch-fidelity" in r["extractor"]

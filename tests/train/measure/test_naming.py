@@ -34,6 +34,13 @@ def test_other_weights_are_an_estimate_on_the_way_unless_named():
         "dd1", "rate 3", "quality", "a")
 
 
+def test_dd1_in_two_steps_is_a_method_of_its_own_whatever_its_weights():
+    two = {"sampler": "dd1_two_steps", "weights": "w"}
+    assert names(**two) == ("dd1_two_steps", "", "quality", "dd1_two_steps")
+    assert names(**two, method="dd1") == names(**two)
+    assert names(**two, method="m", tag="t") == ("m", "t", "quality", "t")
+
+
 @pytest.mark.parametrize("table", TABLES)
 def test_what_is_set_is_taken(table):
     assert names(sampler="refine", table=table, method="m", note="", tag="t") == (

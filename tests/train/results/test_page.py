@@ -100,6 +100,26 @@ def test_what_was_chosen_by_is_no_row_and_nothing_is_lost(folders):
     assert "| guess-s1 | one_step | test | 7.00 / – |" in text
 
 
+def test_dd1_in_two_steps_has_its_row_and_is_not_dd1_in_one(folders):
+    own, assets = folders
+    put(own, "teacher", sampler="teacher", fd=2.0)
+    put(own, "dd1-two-steps", sampler="dd1_two_steps", passes=2, fd=5.0)
+    shipped = assets / "fashion-var" / "results" / "two.json"
+    shipped.write_text(json.dumps(named("two", sampler="dd1_two_steps", fd=9.0)))
+    text = page.page(*folders)
+    assert line(text, "DD1, two steps")[2:4] == ["5.00 / –", "2.50 / –"]
+    assert line(text, "DD1, one step")[2] == "not run"
+
+
+def test_a_sampler_that_nobody_knows_is_shown_by_its_name(folders):
+    own, assets = folders
+    put(own, "novel", sampler="novel", method="novel", fd=3.25)
+    shipped = assets / "fashion-var" / "results" / "strange.json"
+    shipped.write_text(json.dumps(named("strange", sampler="strange", fd=9.5)))
+    text = page.page(*folders)
+    assert "| novel | novel | test | 3.25 / – |" in text and "| strange | 1 | 9.50 |" in text
+
+
 def test_a_file_of_its_own_stands_in_the_place_of_the_shipped_one(folders):
     own, assets = folders
     shipped = assets / "fashion-var" / "results" / "one_step.json"

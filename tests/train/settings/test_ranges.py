@@ -14,6 +14,7 @@ WRONG = [
     "csd.average=[1]", "csd.average=[6,4]", "csd.average=[4,99]", "csd.average=[5,5]",
     "csd.grid_every=0", "csd.pair_weight=-1", "csd.pair_share=1.5", "gts.ema=1", "gts.beta2=1",
     "gts.clip=0", "gts.t_min=0", "gts.t_max=0.01", "csd.omega_min=0", "warm.sharpness=0",
+    "dd1.second_share=1.5", "dd1.second_share=-0.5", "dd1.second_start=0",
     "warm.pairs=0", "dd1.euler_steps=0", "head.width=0", "head.t_init=1.5", "teacher.heads=0",
     "teacher.class_dropout=2", "channels=0", "image_size=-28", "processes=0", "seed=-1",
     "warm.steps=-1", "resume=maybe", "name=../../x", "dd1.name=a/b", "warm.name=..",

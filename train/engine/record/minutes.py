@@ -47,7 +47,7 @@ def _generator(cfg: Config, folder: Path | None) -> Path | None:
     """The file of the evaluated generator in the run folder, if it is of this run."""
     o, run = cfg.evaluate, run_folder(cfg)
     file = run / distilled(cfg) / GENERATOR
-    if o.sampler != "one_step" or folder is None:
+    if o.sampler not in ("one_step", "dd1_two_steps") or folder is None:
         return None
     if o.weights:
         file = Path(o.weights)
