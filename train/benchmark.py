@@ -118,9 +118,9 @@ def benchmark(pipe: Pipeline, o: Benchmark, seed: int = 0) -> dict:
         "dtype": "bfloat16 autocast" if o.bf16 else "float32",
         "teacher_settings": pipe.sampling.override(cfg=o.cfg).keywords(),
         "repeats": o.repeats,
-        "public_greedy_agreement": None if theirs is None else agreement(
+        **({} if theirs is None else {"public_greedy_agreement": agreement(
             theirs, pipe.teacher, pipe.sampling.override(cfg=o.cfg),
-            torch.arange(min(4, pipe.teacher.num_classes), device=pipe.device)),
+            torch.arange(min(4, pipe.teacher.num_classes), device=pipe.device))}),
         "passes": {**passes, **{f"refine_{s}": 1 + steps - s for s in o.starts}},
         "flops_per_image": count_flops(samplers(Pipeline(pipe.model), o, 1, seed)),
         "rows": rows,

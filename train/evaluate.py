@@ -66,6 +66,7 @@ SAMPLERS = ("teacher", "one_step", "refine", "parallel", "skip_last", "euler", "
             "tokenizer", "train_set")
 FEATURES = ("classifier", "inception")
 SHEET = 100  # images of the sample grid
+SMALL = 32  # pixels of an image up to which the grid shows each of them as four
 
 
 def model_folder(cfg: Config) -> Path:
@@ -259,7 +260,7 @@ def run(cfg: Config) -> None:
         sheet = {"columns": int(len(images) ** 0.5), "zoom": 1}
     else:
         result, images, nearest = measure(cfg, pipe, load_extractors(folder, device), _data(o, cfg))
-        sheet = {"columns": 10, "zoom": 2}
+        sheet = {"columns": 10, "zoom": 2 if pipe.image_size <= SMALL else 1}
     write_json(out / f"{tag}.json", to_json(result))
     if nearest is not None:
         write_atomic(out / f"{tag}-neighbours.png", png(Image.fromarray(nearest)))

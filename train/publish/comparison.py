@@ -11,6 +11,7 @@ from dd2core.store.files import write_atomic
 from dd2core.tools.images import png
 
 GAP, HEAD = 24, 26  # pixels between the sheets, and above them
+MOST = 500_000  # bytes; a larger picture gets a palette of 256 colours
 
 
 def comparison(results: Results, out: Path) -> None:
@@ -33,4 +34,5 @@ def comparison(results: Results, out: Path) -> None:
     for x, picture, name in zip((0, pictures[0].width + GAP), pictures, names, strict=True):
         canvas.paste(picture, (x, HEAD))
         draw.text((x, 4), name, fill="black", font=ImageFont.load_default(16))
-    write_atomic(out, png(canvas))
+    data = png(canvas)
+    write_atomic(out, data if len(data) <= MOST else png(canvas.quantize(256)))

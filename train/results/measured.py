@@ -58,7 +58,7 @@ def load(preset: str, keys: set[str], own: Path = OWN, assets: Path = ROOT / "as
     """
     shipped = load_results(assets / preset / RESULTS)
     rows: dict[str, list[Measurement]] = {}
-    for m in shipped.measurements:
+    for m in (m for m in shipped.measurements if m.split == "test"):
         rows.setdefault(_shipped_key(m, shipped), []).append(m)
     found, other = {}, []
     for path in sorted((own / preset).glob("*.json"), key=lambda file: file.stem):
