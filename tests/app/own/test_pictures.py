@@ -163,8 +163,8 @@ def test_the_card_waits_for_the_result():
 def test_the_picture_of_a_link_is_of_the_told_size_and_filled_to_its_foot():
     with Image.open(FOLDER / PICTURE[1:]) as picture:
         assert picture.size == SIZE
-        black = np.asarray(picture.convert("L")) < 8  # around what is worn
-    for half in (black[:, :620], black[:, 620:]):
+        drawn = np.asarray(picture.convert("L")) < 248  # what is not paper
+    for half in (drawn[:, :600], drawn[:, 600:]):
         assert half[500:].mean() > 0.1 and not half[612:].any()
 
 
