@@ -116,7 +116,7 @@ def test_the_readmes_python_runs_and_is_seven_lines(capsys):
     assert len(code.strip().splitlines()) <= 7
     exec(code, {"__name__": "readme"})
     ratio, *shape = capsys.readouterr().out.split(" ", 1)
-    assert float(ratio) > 1 and shape == ["(3, 28, 28, 1)\n"]
+    assert float(ratio) > 1 and shape == ["(3, 48, 48, 3)\n"]
 
 
 def test_the_skeleton_of_an_own_teacher_is_distilled():

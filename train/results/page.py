@@ -26,8 +26,9 @@ version of torch, seed. Files from before provenance was recorded stay as they a
 The paper's models sample ImageNet at 256 px and are measured by Inception at 50,000 samples (FID,
 Fréchet Inception distance); ours sample Fashion-MNIST at 28 px (emoji at 48 px: at the end). FD is
 the Fréchet distance to the 10,000 test images in the features of a small classifier; it compares
-within a column alone, so what compares with the paper is the ratio to the teacher. DD2 is Distilled Decoding
-2, AR autoregressive; DD1, Distilled Decoding 1, is our own baseline of it; GTS (ground-truth score)
+within a column alone, so what compares with the paper is the ratio to the teacher. DD2 is Distilled
+Decoding 2, AR autoregressive; DD1, Distilled Decoding 1, is our own baseline of it; GTS
+(ground-truth score)
 is the initialisation, CSD (conditional score distillation) the loss of the generator, NLL a
 negative log-likelihood. The paper's column in Table 1 is FID / precision / recall, in the others
 FID.
