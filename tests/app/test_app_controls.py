@@ -16,7 +16,7 @@ from app.serve.models import Models
 from app.serve.runs import Samplers
 from app.tabs.compare import CompareTab
 from app.tabs.results import tables_of
-from app.tabs.tab import Shared
+from app.tabs.tab import Shared, first_class
 from dd2core import DD2Error, Pipeline
 from tests.support import tiny
 from tests.support.app_helpers import demo_pipe
@@ -184,3 +184,9 @@ def test_each_table_is_headed_by_what_to_conclude_and_bold_only_where_all_is_bes
 def test_of_more_classes_than_images_some_are_taken_from_all_over_the_list():
     assert all_classes(3, 4) == [0, 1, 2, 0] and all_classes(4, 4) == [0, 1, 2, 3]
     assert all_classes(30, 8) == [0, 3, 7, 11, 15, 18, 22, 26] and all_classes(30, 1) == [0]
+
+
+def test_tabs_of_one_class_open_with_one_that_people_know():
+    assert first_class(["arrows", "happy faces"]) == "happy faces"
+    assert first_class(["All classes", "happy faces"]) == "All classes"
+    assert first_class(["Trouser", "Coat"]) == "Trouser"
