@@ -52,7 +52,7 @@ class GTSJob:
         pick = part.take(batch_indices(len(self.data.tokens), o.batch, i, self.cfg.seed))
         tokens, labels = self.data.tokens[pick].to(device), self.data.labels[pick].to(device)
         return gts_step_loss(self.model, self.teacher, tokens, labels, o, i % 2 == 1,
-                             head_only=i < o.head_steps, part=part)
+                             head_only=i < o.head_steps, part=part, target=o.target)
 
     def finish(self, folder: Path) -> None:
         """Measure and write the average of the network."""

@@ -5,7 +5,9 @@ import torch
 
 from dd2core import baselines
 from dd2core.families.codebook import CodebookScore
+from dd2core.gts import gts_step_loss
 from dd2core.losses import csd_loss, csd_loss_sid
+from dd2core.noise import WHOLE
 from dd2core.sampling import Sampling
 from dd2core.store import names
 from dd2core.store.files import read_tensors, write_tensors
@@ -15,6 +17,7 @@ from train import csd as csd_stage
 from train import dd1 as dd1_stage
 from train import gts as gts_stage
 from train.csd import CSDJob, mean_of_snapshots
+from train.data.batches import batch_indices
 from train.data.tokens import TokenData
 from train.dd1 import DD1Job, load_pairs, pair_latents
 from train.engine import optim
@@ -197,6 +200,23 @@ def test_gts_trains_the_head_alone_for_its_head_steps(data, monkeypatch):
         backbone.append(moved(j.model.backbone, before[0]))
         head.append(moved(j.model.head, before[1]))
     assert backbone == [False, False, True, True] and all(head)
+
+
+def test_gts_learns_from_the_target_that_is_asked_for(data, monkeypatch):
+    monkeypatch.setattr(gts_stage, "new_score_model",
+                        lambda cfg, teacher, bf16: tiny.score_model(teacher, 1))
+    teacher, losses = tiny.teacher(), {}
+    for target in ("score", "sample"):
+        torch.manual_seed(0)
+        job = GTSJob(config(*WORDS, f"gts.target={target}"), teacher, data)
+        torch.manual_seed(1)
+        losses[target] = job.loss(0, WHOLE).item()
+        torch.manual_seed(1)
+        pick = batch_indices(len(data.tokens), 6, 0, 0)
+        known = gts_step_loss(job.model, teacher, data.tokens[pick], data.labels[pick], job.opts,
+                              target=target)
+        assert losses[target] == pytest.approx(known.item(), rel=1e-6)
+    assert losses["score"] != pytest.approx(losses["sample"], rel=0.05)
 
 
 # Pairs ----------------------------------------------------------------------------------------
