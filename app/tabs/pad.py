@@ -2,9 +2,9 @@
 
 Classes stand side by side and are not mixed. Between the embeddings of two classes the one-step
 model switches rather than mixes: with fashion-llamagen (all 45 pairs, 12 latents each) the
-classifier gives the first class 0.80 and the second 0.03 at a quarter of the way, 0.09 and 0.77 at
-five eighths; halfway 0.27 falls to neither (0.77 for the worst pair, 0.09 to 0.15 at the ends), and
-the pictures are farther from the training pictures than at either end (1.24 against 0.94 and 0.93).
+classifier gives the first class 0.81 and the second 0.02 at a quarter of the way, 0.06 and 0.79 at
+five eighths; halfway 0.37 falls to neither (0.95 for the worst pair, 0.09 to 0.15 at the ends), and
+the pictures are farther from the training pictures than at either end (1.45 against 0.96 and 0.96).
 With fashion-var 0.46 falls to neither halfway (0.97, worst pair), at 1.63 against 0.96 and 1.01.
 `python -m tests.harness.mix_classes NAME` measures it.
 """

@@ -1,12 +1,13 @@
 """Held-out pictures above what tokenizers make of them, as one PNG:
 
-    python -m train.publish.reconstructions preset=emoji-llamagen out=docs/figures/emoji-reconstructions.png \
-        of=runs/emoji-plain/tokenizer/tokenizer.safetensors,assets/emoji-llamagen/tokenizer.safetensors
+    python -m train.publish.reconstructions preset=emoji-llamagen of=[A.safetensors,B.safetensors] \
+        out=docs/figures/emoji-reconstructions.png
 
-Rows: the originals, then one for each file of `of`, all of the preset's sizes.
-"""  # noqa: E501
+where A is runs/emoji-plain/tokenizer/tokenizer and B assets/emoji-llamagen/tokenizer. Rows: the
+originals, then one for each file of `of`, all of the preset's sizes.
+"""
 
-import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,9 +20,18 @@ from dd2core.tools.images import grid_image, png, to_float, to_uint8
 from train.data.batches import spaced
 from train.data.source import load_data
 from train.engine.assemble import new_tokenizer
-from train.settings.cli import load_config, split_words
+from train.settings import cli
 
 COLUMNS = 16
+
+
+@dataclass
+class Reconstructions:
+    """Settings of the picture."""
+
+    preset: str = "fashion-llamagen"  # its data and the sizes of its tokenizer
+    of: list[str] = field(default_factory=list)  # files of tokenizer weights, a row each
+    out: str = "reconstructions.png"  # file that is written
 
 
 @torch.no_grad()
@@ -32,7 +42,7 @@ def rows(preset: str, files: list[Path]) -> Tensor:
     Raises:
         DD2Error: the data or a file is missing, or a file is of another size.
     """
-    cfg = load_config([f"preset={preset}"])
+    cfg = cli.load_config([f"preset={preset}"])
     data = load_data(cfg, test_only=True)
     order = data.test_labels.argsort(stable=True)
     images = data.test_images[order[spaced(COLUMNS, len(order))]]
@@ -45,18 +55,15 @@ def rows(preset: str, files: list[Path]) -> Tensor:
     return torch.stack(found)
 
 
-def main(words: list[str]) -> None:
+def run(o: Reconstructions) -> None:
     """Write the picture."""
-    given = split_words(words)
-    if set(given) != {"preset", "out", "of"}:
-        raise DD2Error("Give preset=NAME out=FILE.png of=TOKENIZER,TOKENIZER (see the top of the "
-                       "file).")
-    found = rows(given["preset"], [Path(file) for file in given["of"].split(",")])
+    if not o.of:
+        raise DD2Error("of= names no tokenizer: give one or more files of weights.")
+    found = rows(o.preset, [Path(file) for file in o.of])
     picture = grid_image(found.flatten(0, 1).permute(0, 2, 3, 1).numpy(), columns=COLUMNS, zoom=1)
-    write_atomic(Path(given["out"]), png(Image.fromarray(picture)))
-    print(f"reconstructions: {given['out']}, {COLUMNS} held-out pictures, {len(found) - 1} "
-          "tokenizers")
+    write_atomic(Path(o.out), png(Image.fromarray(picture)))
+    print(f"reconstructions: {o.out}, {COLUMNS} held-out pictures, {len(o.of)} tokenizers")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    cli.main(run, kind=Reconstructions)

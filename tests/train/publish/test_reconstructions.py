@@ -3,7 +3,7 @@
 import pytest
 
 from dd2core.errors import DD2Error
-from train.publish.reconstructions import COLUMNS, main, rows
+from train.publish.reconstructions import COLUMNS, Reconstructions, rows, run
 from train.settings.cli import ROOT
 
 TOKENIZER = ROOT / "assets/fashion-llamagen/tokenizer.safetensors"
@@ -17,7 +17,6 @@ def test_each_row_is_the_same_pictures_and_the_first_the_originals():
     assert 0 < errors.max() < others.min()
 
 
-@pytest.mark.parametrize("words", [[], ["preset=tiny", "out=x.png"], ["a=1", "preset=b", "out=c"]])
-def test_missing_words_are_one_sentence(words):
-    with pytest.raises(DD2Error, match=r"^Give preset=NAME out=FILE\.png of=TOKENIZER"):
-        main(words)
+def test_no_tokenizer_is_one_sentence():
+    with pytest.raises(DD2Error, match=r"^of= names no tokenizer: give one or more files"):
+        run(Reconstructions())
