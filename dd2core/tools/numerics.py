@@ -21,7 +21,28 @@ def nearest_code(x: Tensor, codebook: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     x, codebook = x.to(dtype), codebook.to(dtype)
     with full_precision(x.device):
-        return (x @ codebook.T - 0.5 * codebook.square().sum(-1)).argmax(-1)
+        return first_largest(x @ codebook.T - 0.5 * codebook.square().sum(-1))
+
+
+def first_largest(scores: Tensor, run: int = 32) -> Tensor:
+    """`scores.argmax(-1)`, of equal ones the first, faster on a CPU.
+
+    Torch's argmax goes through a row number by number there, its amax sixteen at a time. So: the
+    largest of each run of numbers, the run that has the largest of all, the place in that run.
+
+    Args:
+        scores (Tensor): (..., V).
+        run (int): numbers in a run; rows that are no multiple of it are left to argmax.
+
+    Returns:
+        Tensor: int64 indices, shape (...).
+    """
+    if scores.device.type != "cpu" or scores.shape[-1] % run:
+        return scores.argmax(-1)
+    runs = scores.unflatten(-1, (-1, run))  # (..., V/run, run)
+    best = runs.amax(-1).argmax(-1, keepdim=True)  # (..., 1)
+    inside = runs.take_along_dim(best[..., None], -2)[..., 0, :]  # (..., run)
+    return best[..., 0] * run + inside.argmax(-1)
 
 
 @contextlib.contextmanager

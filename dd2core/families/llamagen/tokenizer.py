@@ -51,7 +51,9 @@ class VQTokenizer(nn.Module):
 
     def decode(self, tokens: Tensor) -> Tensor:
         """Tokens (B, L) → images (B, in_channels, H, W), clamped to [−1, 1]."""
-        return self.decode_vectors(self.codes[tokens]).clamp(-1, 1)
+        # Those codes alone: all of them to unit length takes as long as a small convolution
+        codes = F.normalize(self.embedding[tokens], dim=-1)  # (B, L, C)
+        return self.decode_vectors(codes).clamp(-1, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """One straight-through pass for training.
