@@ -41,8 +41,8 @@ class CSDOptions(ScoreOptions, CSDLossOptions):
     ema_first: int = 0  # updates at the start in which the average has a short memory
     ema_first_decay: float = 0.9  # its decay in those
     pair_weight: float = 0.0  # weight of DD1's regression where a batch has known tokens
-    pair_sharpness: float = 4.0  # of that regression, see `dd1_loss`
-    pair_latent_weight: float = 1.0  # of that regression, see `dd1_loss`
+    pair_sharpness: float = 4.0  # of that regression, see `dd1_loss`; in stages, warm.sharpness
+    pair_latent_weight: float = 1.0  # of that regression, see `dd1_loss`; warm.latent_weight
 
     def __post_init__(self) -> None:
         ScoreOptions.__post_init__(self)

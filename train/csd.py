@@ -50,6 +50,9 @@ class CSDJob:
             for new, path in zip(fresh, first, strict=True))
         self.pairs = None
         if opts.pair_share > 0:
+            if not round(opts.pair_share * opts.batch):
+                raise DD2Error(f"pair_share={opts.pair_share} of batch={opts.batch} is no image: "
+                               "raise either, or set it to 0.")
             self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
             self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
         average = average_of(generator, opts)
@@ -134,7 +137,7 @@ class CSDJob:
         t = torch.full((n, teacher.num_tokens, 1), 0.6, device=teacher.device)
         x_t = add_noise(x, gaussians(*x.shape, 1).to(teacher.device), t)
         d_phi = teacher_score(teacher, tokens, labels, o).denoise(x_t, t)
-        d_psi = psi(x_t, t, tokens, labels)
+        d_psi = psi(x_t, t, tokens if o.prefix == "quantised" else x, labels)
         rows = [teacher.decode(teacher.quantise(v)) for v in (x, d_phi, d_psi)]
         images = to_uint8(torch.cat(rows)).permute(0, 2, 3, 1).cpu().numpy()
         return grid_image(images, columns=n)

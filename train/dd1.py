@@ -45,7 +45,7 @@ def load_pairs(
     which = seal({"labels": data.labels})[:8]  # and so have other data
     path = run_folder(cfg) / PAIRS / weights(
         f"pairs-{o.pairs}-{o.pair_batch}-{o.euler_steps}-{_named(o.sampling)}-{cfg.seed}-{whose}"
-        f"-{which}")
+        f"-{which}{'' if o.bf16 else '-float32'}")
     if path.exists():
         return read_tensors(path, sealed=True), _seconds(path.with_suffix(".json"))
     labels = data.labels[evenly(data.labels, o.pairs)]

@@ -145,7 +145,9 @@ def measure(cfg: Config, pipe: Pipeline, extractors: Extractors, data: Data
     result = _result(cfg, pipe, len(images), 10_000, numbers, tokens, labels[few], cost, {
         "reference": reference_name(data, o.split), "split": o.split})
     if o.sampler == "teacher":
-        options = ScoreOptions(cfg.csd.times, cfg.csd.t_min, cfg.csd.t_max, sampling_of(pipe, o))
+        c = cfg.csd
+        options = ScoreOptions(c.times, c.t_min, c.t_max, sampling_of(pipe, o), c.chunk,
+                               weighting=c.weighting)
         floor = posterior_floor(pipe.teacher, tokens, labels[few], options)
         result = dataclasses.replace(result, fcs_floor=floor)
     return result, images[evenly(labels, min(len(labels), SHEET))], nearest

@@ -62,7 +62,7 @@ def export(cfg: Config, out: Path) -> Path:
                   scores["generator"], scores["guidance"], cfg.image_size)
     extra = _classifier(cfg, run, out, len(model.class_names))
     for stage in names.STAGES:
-        _copy_log(run / stage, out / names.LOGS, stage)
+        _copy_log(run / (cfg.warm.name if stage == "warm" else stage), out / names.LOGS, stage)
     _copy_results(run, out / names.RESULTS)
     save_folder(out, model, torch.float16, extra | _source(cfg))
     write_card(cfg, out)

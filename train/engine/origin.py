@@ -84,6 +84,8 @@ def _name(path: Path, run: Path) -> str:
 def _settings(cfg: Config, stage: str) -> dict:
     section = getattr(cfg, stage)
     found = {key: getattr(cfg, key) for key in COMMON} | {stage: _bound(section)}
+    if stage in ("tokenizer", "classifier"):  # the others know it by what the tokens are made of
+        found["tokens"] = {"transform": cfg.tokens.transform}
     if stage in (names.ADAPT, names.ADAPT_FIT):
         found["teacher"] = {k: getattr(cfg.teacher, k) for k in ("input_hidden", "input_layers")}
     elif stage not in ("tokenizer", "classifier", "teacher"):

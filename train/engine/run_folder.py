@@ -155,11 +155,14 @@ class Run:
             load_strict(module, found, f"{self.state_file} [{name}]")
         for name, optimizer in job.optimizers.items():
             moments = spread_moments(state["optimizers"].get(name, {"state": {}}), optimizer)
+            own = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
             try:
                 optimizer.load_state_dict(moments)
             except (ValueError, KeyError) as error:
                 raise DD2Error(f"{self.state_file} [{name}] does not fit ({error}): move it away "
                                "to start again.") from None
+            for group, settings in zip(optimizer.param_groups, own, strict=True):
+                group.update(settings)  # not those of the state: resume=anyway may change them
         return state["step"], state["seconds"]
 
     def _found(self, job: Trainable) -> dict:

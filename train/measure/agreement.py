@@ -9,7 +9,7 @@ from torch import Tensor
 from dd2core.families.codebook import token_entropy
 from dd2core.gts import ScoreOptions, draw, teacher_score
 from dd2core.losses import weighted_error
-from dd2core.schedule import add_noise
+from dd2core.schedule import add_noise, find_loss_weight
 from dd2core.teacher import Teacher
 
 
@@ -48,5 +48,5 @@ def posterior_floor(teacher: Teacher, tokens: Tensor, labels: Tensor, o: ScoreOp
         codes = teacher.vectors(x)
         eps, t = draw(codes, o)
         d = teacher_score(teacher, x, y, o).denoise(add_noise(codes, eps, t), t)
-        losses.append(weighted_error(d, codes, t).item())
+        losses.append(weighted_error(d, codes, t, find_loss_weight(o.weighting)).item())
     return sum(losses) / len(losses)

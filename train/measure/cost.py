@@ -115,7 +115,7 @@ def gts_step(o: GTSStage, teacher: Teacher, networks: list) -> Step:
             model.zero_grad(set_to_none=True)  # as in the stages: the last step's lived until now
             backward_mean(model, (
                 gts_step_loss(model, teacher, part.take(tokens), part.take(labels), o, True,
-                              head_only, part)
+                              head_only, part, o.target)
                 for part in same_draws(parts, teacher.device)), len(parts))
             done("head" if head_only else "whole")
 

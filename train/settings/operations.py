@@ -10,7 +10,7 @@ class Operations:
     """What a run in several processes, a long one, or a small folder needs beside its recipe."""
 
     timeout: float = 1800.0  # seconds that one process waits for another before the run fails
-    restarts: int = 0  # times that train.all starts all processes of a stage again after a failure
+    restarts: int = 0  # processes>1: times that train.all starts a stage again after a failure
     shard_in_node: bool = False  # shard=true: among the processes of each node alone (2-D mesh)
     node_size: int = 8  # GPUs of a node, for dry runs of shard_in_node; torchrun knows its own
     keep_snapshots: int = 0  # newest generator-NNNNNN that stay (`average` keeps its own); 0: all

@@ -40,6 +40,18 @@ RANGES = {
     "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",
 }
 MAY_BE_0 = ("adapt.steps", "warm.steps", "tune.steps")  # stages that may be left out
+# Settings that a section shares with others and that nothing in it would read → what to do.
+IDLE = {
+    **dict.fromkeys(
+        [f"{stage}.grid_every" for stage in (
+            "tokenizer", "teacher", "adapt_fit", "adapt", "gts", "dd1", "warm", "classifier")],
+        "only csd and tune paint sample grids"),
+    **dict.fromkeys(
+        [f"adapt_fit.{name}" for name in ("accumulate", "checkpoint_blocks", "ema", "bf16")],
+        "the MLP is fitted to all codes at once, in float32, and kept as it is"),
+    **{f"{stage}.pair_{name}": f"pairs are regressed as in the stage warm, so set warm.{name}"
+       for stage in ("csd", "tune") for name in ("sharpness", "latent_weight")},
+}
 
 
 def check_ranges(cfg: Config) -> None:
@@ -58,6 +70,7 @@ def check_ranges(cfg: Config) -> None:
         if getattr(cfg, key).accumulate > 1 or getattr(cfg, key).checkpoint_blocks:
             raise DD2Error(f"{key} is trained in one pass: leave out {key}.accumulate and "
                            f"{key}.checkpoint_blocks.")
+    _check_idle(cfg)
     e = cfg.evaluate
     cfg.sampling.override(cfg=e.cfg, temperature=e.temperature, top_k=e.top_k, top_p=e.top_p)
     for key in ("gts", "csd", "tune"):
@@ -104,6 +117,15 @@ def _said(interval: str) -> str:
     if low == "-inf":
         return "a finite number"
     return f"a finite number {'of at least' if interval[0] == '[' else 'greater than'} {low}"
+
+
+def _check_idle(cfg: Config) -> None:
+    usual = Config()
+    for key, why in IDLE.items():
+        section, _, name = key.partition(".")
+        value = getattr(getattr(cfg, section), name)
+        if value != getattr(getattr(usual, section), name):
+            raise DD2Error(f"{key}={value} would change nothing: leave it out, {why}.")
 
 
 def _check_average(key: str, o: CSDStage) -> None:

@@ -25,7 +25,7 @@ class Stage:
     warmup: int = 50  # steps of linear warm-up
     lr_start: float = 0.0  # learning rate at which the warm-up begins
     lr_final: float = 0.05  # learning rate at the end, as a fraction of the peak (cosine)
-    weight_decay: float = 0.0  # of AdamW
+    weight_decay: float = 0.0  # of AdamW, on matrices alone
     beta1: float = 0.9  # of Adam
     beta2: float = 0.99  # of Adam
     clip: float = 1.0  # largest gradient norm
@@ -33,7 +33,7 @@ class Stage:
     bf16: bool = False  # autocast of the networks to bfloat16 (closed forms stay float32)
     save_every: int = 200  # steps between resumable states
     log_every: int = 20  # steps between lines of the log
-    grid_every: int = 0  # steps between sample grids; 0 is never
+    grid_every: int = 0  # csd, tune: steps between sample grids and snapshots; 0 is never
 
 
 TRANSFORMS = ("square", "var", "adm")
@@ -83,7 +83,7 @@ class TokenizerStage(Stage):
     adversarial_from: int = 0  # step at which the discriminator begins
     adaptive: bool = True  # times the ratio of the terms' gradients at the decoder's last layer
     r1: float = 0.0  # weight of the discriminator's squared gradient by originals; 0: none
-    lr_discriminator: float | None = None  # peak learning rate; None: `lr`
+    lr_discriminator: float | None = None  # its peak learning rate; None: `lr`. Its betas: 0.5, 0.9
     disc_width: int = 32  # channels of the discriminator's first convolution
     disc_levels: int = 2  # its halvings: 2 see patches of 34 pixels, 3 of 70
     disc_norm: str = "group"  # group or spectral
@@ -169,7 +169,8 @@ class GTSStage(Stage, ScoreOptions):
     t_max: float = 0.99  # largest time
     head_steps: int = 0  # steps at the start that train the head alone
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
-    target: str = "score"  # the teacher's score; or sample: the ordinary diffusion loss
+    target: str = "score"  # the teacher's score; or sample: the ordinary diffusion loss. What is
+    # measured at the end is the loss by the score, with either
     data: str = "data"  # what gts and the stages after it learn from: data, or samples (`Samples`)
 
     def __post_init__(self) -> None:
@@ -254,7 +255,7 @@ class Evaluate:
 
     features: str = "classifier"  # classifier: train.classifier's; inception: FID and IS
     sampler: str = "one_step"  # see `train.evaluate.SAMPLERS`
-    n: int = 10_000  # images; fewer is called an estimate
+    n: int = 10_000  # images (train_set: all there are); fewer is called an estimate
     batch: int = 256  # images per pass
     cfg: float | None = None  # teacher's guidance; None is the model's
     temperature: float | None = None  # teacher's; None is the model's
@@ -312,10 +313,10 @@ class Config(Operations):
     data: str = "fashion-mnist"  # fashion-mnist, or a folder (IDX files or class folders)
     image_size: int = 28  # pixels a side
     channels: int = 1  # 1 grey, 3 RGB
-    seed: int = 0  # of everything
+    seed: int = 0  # of everything but the samples that are measured (evaluate.seed)
     device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
     threads: int | None = None  # CPU threads; None leaves torch's choice
-    processes: int = 1  # that train.all gives teacher, gts and csd, through torchrun
+    processes: int = 1  # that train.all gives each stage but the classifier, through torchrun
     shard: bool = False  # divide weights, moments and averages among the processes (FSDP2)
     out: str | None = None  # folder of the run; None is runs/NAME
     resume: str = "same"  # same: refuse a run of other settings, data or weights; anyway: go on
