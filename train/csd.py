@@ -53,8 +53,11 @@ class CSDJob:
             if not round(opts.pair_share * opts.batch):
                 raise DD2Error(f"pair_share={opts.pair_share} of batch={opts.batch} is no image: "
                                "raise either, or set it to 0.")
-            self.pairs, _ = load_pairs(cfg, teacher, data, cfg.warm)
-            self.pair_eps = pair_latents(cfg, teacher, cfg.warm)  # (pairs, L, C)
+            warm = cfg.warm
+            if cfg.dry_run:
+                warm = dataclasses.replace(warm, pairs=min(warm.pairs, opts.batch))  # for one step
+            self.pairs, _ = load_pairs(cfg, teacher, data, warm)
+            self.pair_eps = pair_latents(cfg, teacher, warm)  # (pairs, L, C)
         average = average_of(generator, opts)
         checkpoint_blocks(opts, generator, guidance)
         shard(cfg, generator, guidance, average.module, teacher.transformer)

@@ -46,11 +46,11 @@ class FullSize:
     batch: int = 1  # images
     batches: list[int] = field(default_factory=list)  # in place of batch: a table for each of these
     device: str = "cpu"  # cpu, cuda, mps or auto
-    bf16: bool = False  # bfloat16 autocast
+    bf16: bool = False  # bfloat16 autocast; training: as the preset's stages say
     repeats: int = 2  # CPU: calls, of which the fastest is told, the first warms up
     # on a GPU: calls after one that warms up; their median is told
     threads: int | None = None  # CPU threads; None leaves torch's choice
-    seed: int = 0  # of weights and latents
+    seed: int = 0  # of weights and latents; training: the preset's
     plans: bool = False  # instead: what training costs, beside the paper (`train.results.plans`)
     of: list[str] = field(default_factory=list)  # plans: of these presets; none is all
     training: str | None = None  # instead: real steps of these stages (gts, csd or gts,csd)
@@ -176,6 +176,8 @@ def run(o: FullSize) -> None:
     device = pick_device(o.device)
     o = dataclasses.replace(o, device=str(device))
     if o.training:
+        if o.threads:
+            torch.set_num_threads(o.threads)
         found = print_steps(o.model, o.training.split(","), device, o.passes, o.repeats)
         print(f"\n{device_name(device)}, torch {torch.__version__}, random weights and tokens, "
               "one process.")

@@ -317,7 +317,7 @@ class Config(Operations):
     device: str = "auto"  # auto: CUDA, else Apple MPS, else CPU
     threads: int | None = None  # CPU threads; None leaves torch's choice
     processes: int = 1  # that train.all gives each stage but the classifier, through torchrun
-    shard: bool = False  # divide weights, moments and averages among the processes (FSDP2)
+    shard: bool = False  # transformers: divide weights, moments, averages among processes (FSDP2)
     out: str | None = None  # folder of the run; None is runs/NAME
     resume: str = "same"  # same: refuse a run of other settings, data or weights; anyway: go on
     export: str | None = None  # folder that train.export writes; None is runs/NAME/model

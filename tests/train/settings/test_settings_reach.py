@@ -15,8 +15,8 @@ from dd2core.schedule import LOSS_WEIGHTS
 from dd2core.store import names
 from tests.support import tiny
 from tests.support.toy_stages import counted, job, tokens, toy
-from tests.support.train_helpers import config
-from train import evaluate
+from tests.support.train_helpers import config, same_threads
+from train import evaluate, fullsize
 from train.dd1 import load_pairs
 from train.engine.origin import _settings, differences
 from train.engine.paths import first_weights
@@ -40,6 +40,12 @@ def made(stage: str, tmp_path, **changes):
 def test_a_share_of_pairs_that_is_no_image_is_one_sentence(stage, tmp_path):
     with pytest.raises(DD2Error, match=r"pair_share=0\.1 of batch=4 is no image: raise either"):
         made(stage, tmp_path, **{f"{stage}__pair_share": 0.1})
+
+
+def test_a_dry_run_makes_pairs_for_its_one_step_alone(tmp_path):
+    j, cfg = made("csd", tmp_path, csd__pair_share=0.5, warm__euler_steps=2, dry_run=True)
+    assert len(j.pair_eps) == len(j.pairs["tokens"]) == cfg.csd.batch < cfg.warm.pairs
+    assert not (tmp_path / names.PAIRS).exists() and j.step(0)["right_tokens"] >= 0
 
 
 def test_pairs_of_another_precision_are_made_anew(tmp_path):
@@ -146,6 +152,14 @@ def test_the_classifiers_name_is_that_of_its_file(tmp_path):
     (tmp_path / "judge").mkdir()
     j.finish(tmp_path / "judge")
     assert (tmp_path / "judge" / names.weights("judge")).is_file()
+
+
+def test_real_steps_of_the_full_size_run_on_the_threads_that_are_asked_for(monkeypatch):
+    seen, n = [], torch.get_num_threads() + 1
+    monkeypatch.setattr(fullsize, "print_steps", lambda *a: seen.append(torch.get_num_threads()))
+    with same_threads():
+        fullsize.run(fullsize.FullSize(model="tiny", training="gts", threads=n))
+    assert seen == [n]
 
 
 def test_what_would_change_nothing_is_not_refused_at_its_default():
