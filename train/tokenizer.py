@@ -2,7 +2,9 @@
 
 Reconstruction (L1 + L2), codebook and commitment losses, straight-through gradients; codes that go
 unused are re-seeded from the batch. A perceptual and an adversarial term sharpen it, where the
-settings have them (`train.tokenizers`). The weight average is what is kept.
+settings have them (`train.tokenizers`). The weight average is what is kept. With
+`tokenizer.decoder_only=true` encoder and codes stay those of `tokenizer.init`, so that a teacher of
+theirs, and its generator, get a lighter or a sharper decoder (`tokenizer.decoder_res_blocks`).
 """
 
 from collections.abc import Iterable
@@ -25,7 +27,7 @@ from train.settings.schema import Config
 from train.tokenizers.images import Images
 from train.tokenizers.sharper import sharper
 from train.tokenizers.sharpness import gradient_energy
-from train.tokenizers.start import begin_from
+from train.tokenizers.start import begin_from, freeze_all_but_decoder
 
 
 class TokenizerJob:
@@ -36,6 +38,8 @@ class TokenizerJob:
         model = new_tokenizer(cfg)
         if self.opts.init:
             begin_from(model, self.opts.init)
+        if self.opts.decoder_only:
+            freeze_all_but_decoder(model)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.ema = EMA(self.model, self.opts.ema)
         used = torch.nn.Module()  # how often each code was used since the last re-seeding
@@ -84,7 +88,8 @@ class TokenizerJob:
         alive = int((count > 0).sum())
         # Late in training codes are left in peace: a re-seeded one would not settle any more.
         if (i + 1) % self.opts.revive_every == 0:
-            if i < 0.8 * self.opts.steps and alive < len(count):
+            late = i >= 0.8 * self.opts.steps or self.opts.decoder_only
+            if not late and alive < len(count):
                 with torch.no_grad():
                     features = distributed.whole_batch(self.model.features(images)).flatten(0, 1)
                 source = torch.Generator().manual_seed(stream_seed(self.cfg.seed, "revive", i))

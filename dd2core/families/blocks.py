@@ -26,7 +26,11 @@ class ConvSizes(Protocol):
 
     @property
     def res_blocks(self) -> tuple[int, ...]:
-        """Residual blocks per level of the encoder; the decoder has one more."""
+        """Residual blocks per level of the encoder."""
+
+    @property
+    def decoder_res_blocks(self) -> tuple[int, ...] | None:
+        """Residual blocks per level of the decoder; None: one more than in the encoder."""
 
     @property
     def z_channels(self) -> int:
@@ -164,11 +168,14 @@ class Decoder(nn.Module):
     def __init__(self, cfg: ConvSizes):
         super().__init__()
         width, last = cfg.width * cfg.mult[-1], len(cfg.mult) - 1
+        blocks = cfg.decoder_res_blocks
+        if blocks is None:
+            blocks = tuple(n + 1 for n in cfg.res_blocks)
         self.conv_in = nn.Conv2d(cfg.z_channels, width, 3, padding=1)
         self.mid = _middle(width, cfg)
         self.levels = nn.ModuleList()
         for i, m in enumerate(reversed(cfg.mult)):
-            widths = [width] + [cfg.width * m] * (cfg.res_blocks[last - i] + 1)
+            widths = [width] + [cfg.width * m] * blocks[last - i]
             width = widths[-1]
             up = Upsample(width) if i < last else nn.Identity()
             self.levels.append(Level(widths, cfg, cfg.attention and i == 0, up))

@@ -114,6 +114,12 @@ def _checked(cfg: Config) -> Config:
     if len(t.mult) != len(t.res_blocks):
         raise DD2Error(f"tokenizer.mult={t.mult} and tokenizer.res_blocks={t.res_blocks} must "
                        "have one number per level each.")
+    if t.decoder_res_blocks is not None and len(t.decoder_res_blocks) != len(t.mult):
+        raise DD2Error(f"tokenizer.decoder_res_blocks={t.decoder_res_blocks} must have one number "
+                       f"per level of tokenizer.mult={t.mult}, or be null.")
+    if t.decoder_only and not t.init:
+        raise DD2Error("tokenizer.decoder_only=true keeps the encoder and the codes of a trained "
+                       "tokenizer: name its file by tokenizer.init=.")
     if t.groups < 1 or any(t.width * m % t.groups for m in (1, *t.mult)):
         raise DD2Error(f"tokenizer.groups={t.groups} must divide tokenizer.width times each of "
                        "tokenizer.mult.")

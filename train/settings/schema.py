@@ -65,6 +65,7 @@ class TokenizerStage(Stage):
     width: int = 16  # channels at full resolution
     mult: list[int] = field(default_factory=lambda: [1, 4, 6])  # channels per level / width
     res_blocks: list[int] = field(default_factory=lambda: [0, 1, 1])  # per level of the encoder
+    decoder_res_blocks: list[int] | None = None  # of the decoder; None: one more than the encoder's
     z_channels: int = 64  # channels before the projection to the code
     num_codes: int = 512  # V
     code_dim: int = 8  # C
@@ -89,6 +90,7 @@ class TokenizerStage(Stage):
     disc_norm: str = "group"  # group or spectral
     init: str | None = None  # file of tokenizer weights to begin from; None: random ones. One of
     # the other family gives its encoder and decoder
+    decoder_only: bool = False  # encoder and codes stay those of `init`: tokens stay what they are
     flip: bool = False  # mirror half of the training images
     crop: float = 0.0  # take a square part of each, its side from 1 − crop to 1 of the picture's
     workers: int = 0  # of each process, that read pictures as they are needed; 0: all in memory

@@ -1,4 +1,6 @@
-"""The weights that a tokenizer begins training from (`tokenizer.init`)."""
+"""The weights that a tokenizer begins training from (`tokenizer.init`), and which of them learn."""
+
+import re
 
 from torch import Tensor, nn
 
@@ -6,27 +8,37 @@ from dd2core.store.files import load_strict, read_tensors
 
 SHARED = ("encoder", "decoder")  # what tokenizers of both families are made of
 PYRAMID = "pyramid."  # what VAR's alone has
+BLOCK = re.compile(r"decoder\.levels\.\d+\.(res|attn)\.")  # of which a lighter decoder has fewer
 
 
 def begin_from(model: nn.Module, path: str) -> None:
     """Copy the weights of a file into an untrained tokenizer.
 
     All of them from a tokenizer of the same family; encoder and decoder alone from one of the
-    other, whose codes mean something else.
+    other, whose codes mean something else. A decoder of fewer blocks a level takes the first ones.
 
     Raises:
         DD2Error: the file is missing, damaged, or of a tokenizer of other sizes.
     """
-    tensors = read_tensors(path)
-    if _has_pyramid(tensors) == _has_pyramid(model.state_dict()):
+    own = model.state_dict()
+    tensors = {k: a for k, a in read_tensors(path).items() if k in own or not BLOCK.match(k)}
+    if _has_pyramid(tensors) == _has_pyramid(own):
         load_strict(model, tensors, path)
         return
     for part in SHARED:
-        own = {k.removeprefix(f"{part}."): a for k, a in tensors.items()
-               if k.startswith(f"{part}.")}
-        load_strict(model.get_submodule(part), own, f"{part} of {path}")
+        weights = {k.removeprefix(f"{part}."): a for k, a in tensors.items()
+                   if k.startswith(f"{part}.")}
+        load_strict(model.get_submodule(part), weights, f"{part} of {path}")
     print(f"{path} is a tokenizer of the other family: its encoder and decoder are taken, its "
           "codes are not")
+
+
+def freeze_all_but_decoder(model: nn.Module) -> None:
+    """Keep encoder, codes and what lies between them, and so all tokens: the decoder alone learns,
+    with the projection of the codes in front of it (`tokenizer.decoder_only`)."""
+    model.requires_grad_(False)
+    for part in ("decoder", "post_quant_conv"):
+        model.get_submodule(part).requires_grad_(True)
 
 
 def _has_pyramid(tensors: dict[str, Tensor]) -> bool:

@@ -14,17 +14,20 @@ class VQConfig:
     in_channels: int = 3  # 1 grey, 3 RGB
     width: int = 128  # channels at full resolution
     mult: tuple[int, ...] = (1, 1, 2, 2, 4)  # channels per level in units of width
-    res_blocks: tuple[int, ...] = (2, 2, 2, 2, 2)  # per level of the encoder; decoder: one more
+    res_blocks: tuple[int, ...] = (2, 2, 2, 2, 2)  # per level of the encoder
     z_channels: int = 256  # channels before the projection to the code
     num_codes: int = 16384  # V
     code_dim: int = 8  # C
     groups: int = 32  # of GroupNorm
     attention: bool = True  # self-attention at the lowest resolution
     patch: int = 1  # pixels a side that become one position before the first convolution
+    decoder_res_blocks: tuple[int, ...] | None = None  # per level, None: one more than the encoder
 
     def __post_init__(self) -> None:
         if self.patch < 1:
             raise ValueError(f"patch={self.patch} is not possible")
+        if self.decoder_res_blocks is not None and len(self.decoder_res_blocks) != len(self.mult):
+            raise ValueError(f"decoder_res_blocks={self.decoder_res_blocks} is not possible")
 
     @property
     def grid(self) -> int:
@@ -62,6 +65,7 @@ def tokenizer_sizes(settings: Any, image_size: int, channels: int) -> VQConfig:
         mult=tuple(settings.mult), res_blocks=tuple(settings.res_blocks),
         z_channels=settings.z_channels, num_codes=settings.num_codes, code_dim=settings.code_dim,
         groups=settings.groups, attention=settings.attention, patch=settings.patch,
+        decoder_res_blocks=settings.decoder_res_blocks and tuple(settings.decoder_res_blocks),
     )
 
 

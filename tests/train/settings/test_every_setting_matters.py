@@ -84,8 +84,9 @@ def within(table: dict[str, To], **base: Any) -> dict[str, To]:
 CHANGES: dict[str, dict[str, To]] = {
     "tokenizer": {
         **STAGE, "width": to(4), "mult": to([1, 1, 1]), "res_blocks": to([1, 1, 1]),
-        "z_channels": to(12), "num_codes": to(64), "code_dim": to(6), "groups": to(2),
-        "attention": to(False), "patch": to(2), "patch_nums": to([1, 3, 4], **VAR),
+        "decoder_res_blocks": to([1, 1, 1]), "z_channels": to(12), "num_codes": to(64),
+        "code_dim": to(6), "groups": to(2), "attention": to(False), "patch": to(2),
+        "patch_nums": to([1, 3, 4], **VAR),
         "phi_convs": to(2, **VAR), "l1": to(3.0), "l2": to(3.0), "commitment": to(2.0),
         "revive_every": to(1), "perceptual": to(0.5, dry_run=True), "adversarial": to(0.5),
         "adversarial_from": to(1, **ADVERSARY), "adaptive": to(False, **ADVERSARY),
@@ -122,6 +123,7 @@ NOTHING = {
 }
 ELSEWHERE = {  # what takes a file
     "tokenizer.init": "test_a_tokenizer_begins_from_a_file",
+    "tokenizer.decoder_only": "test_a_tokenizer_begins_from_a_file",
     "tokenizer.perceptual_net": "test_the_perceptual_term_looks_with_the_net_that_is_named"}
 PAINTED = ("csd", "tune")
 REFUSED = {
@@ -202,7 +204,10 @@ def test_a_tokenizer_begins_from_a_file(out):
     torch.manual_seed(1)
     write_tensors(out / "first.safetensors", new_tokenizer(cfg).state_dict())
     cfg.tokenizer.init = str(out / "first.safetensors")
-    assert computed("tokenizer", cfg)["weights"] != base("tokenizer", (), 2, out)["weights"]
+    begun = computed("tokenizer", cfg)["weights"]
+    assert begun != base("tokenizer", (), 2, out)["weights"]
+    cfg.tokenizer.decoder_only = True
+    assert computed("tokenizer", cfg)["weights"] != begun
 
 
 def test_the_perceptual_term_looks_with_the_net_that_is_named(out):
