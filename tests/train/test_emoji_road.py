@@ -50,7 +50,8 @@ def test_pictures_become_a_model_of_their_classes(preset, average, pictures, tmp
     plain, out = tmp_path / "plain", tmp_path / "run"
     common = [f"preset={preset}", f"data={pictures}", *SMALL, *average]
     assert cli("tokenizer", *common, f"out={plain}", "tokenizer.init=null",
-               "tokenizer.perceptual=0", "tokenizer.adversarial=0") is None
+               "tokenizer.perceptual=0", "tokenizer.adversarial=0", "tokenizer.decoder_only=false",
+               "tokenizer.decoder_res_blocks=null") is None
     first = plain / "tokenizer" / "tokenizer.safetensors"
     words = [*common, f"out={out}", f"export={tmp_path / 'model'}", f"tokenizer.init={first}",
              "evaluate.n=64"]

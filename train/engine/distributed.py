@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dd2core.errors import DD2Error
 from dd2core.noise import Part
+from dd2core.store.names import ADAPT_FIT
 from train.engine.processes import heartbeat
 from train.settings.schema import Config, Stage
 
@@ -73,12 +74,12 @@ def own_part() -> Part:
 
 
 def check_batch(stage: str, opts: Stage) -> None:
-    """Refuse a batch that cannot be divided evenly into passes.
+    """Refuse a batch that cannot be divided evenly into passes; adapt_fit sees all codes each step.
 
     Raises:
         DD2Error: processes × accumulate does not divide it.
     """
-    if opts.batch % (world() * opts.accumulate):
+    if stage != ADAPT_FIT and opts.batch % (world() * opts.accumulate):
         raise DD2Error(f"{stage}.batch={opts.batch} does not divide into {world()} processes × "
                        f"{stage}.accumulate={opts.accumulate} passes: change one.")
 

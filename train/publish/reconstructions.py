@@ -4,7 +4,7 @@
         out=docs/figures/emoji-reconstructions.png
 
 where A is runs/emoji-plain/tokenizer/tokenizer and B assets/emoji-llamagen/tokenizer. Rows: the
-originals, then one for each file of `of`, all of the preset's sizes.
+originals, then one for each file of `of`, of the preset's sizes but for the decoder's blocks.
 """
 
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from train.data.batches import spaced
 from train.data.source import load_data
 from train.engine.assemble import new_tokenizer
 from train.settings import cli
+from train.tokenizers.start import decoder_blocks
 
 COLUMNS = 16
 
@@ -48,9 +49,11 @@ def rows(preset: str, files: list[Path]) -> Tensor:
     images = data.test_images[order[spaced(COLUMNS, len(order))]]
     found = [images]
     for path in files:
-        model = new_tokenizer(cfg).eval()
         sealed = not (path.parent / "manifest.json").is_file()
-        load_strict(model, read_tensors(path, sealed=sealed), str(path))
+        weights = read_tensors(path, sealed=sealed)
+        cfg.tokenizer.decoder_res_blocks = decoder_blocks(weights, len(cfg.tokenizer.mult))
+        model = new_tokenizer(cfg).eval()
+        load_strict(model, weights, str(path))
         found.append(to_uint8(model.decode(model.encode(to_float(images)))))
     return torch.stack(found)
 

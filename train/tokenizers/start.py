@@ -1,6 +1,7 @@
 """The weights that a tokenizer begins training from (`tokenizer.init`), and which of them learn."""
 
 import re
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
@@ -8,7 +9,8 @@ from dd2core.store.files import load_strict, read_tensors
 
 SHARED = ("encoder", "decoder")  # what tokenizers of both families are made of
 PYRAMID = "pyramid."  # what VAR's alone has
-BLOCK = re.compile(r"decoder\.levels\.\d+\.(res|attn)\.")  # of which a lighter decoder has fewer
+# of which a lighter decoder has fewer
+BLOCK = re.compile(r"decoder\.levels\.(\d+)\.(?:res|attn)\.(\d+)\.")
 
 
 def begin_from(model: nn.Module, path: str) -> None:
@@ -31,6 +33,12 @@ def begin_from(model: nn.Module, path: str) -> None:
         load_strict(model.get_submodule(part), weights, f"{part} of {path}")
     print(f"{path} is a tokenizer of the other family: its encoder and decoder are taken, its "
           "codes are not")
+
+
+def decoder_blocks(names: Iterable[str], levels: int) -> list[int]:
+    """Residual blocks per level of the decoder, full resolution first, by names of weights."""
+    found = {m.groups() for name in names if (m := BLOCK.match(name))}  # (level, block)
+    return [sum(level == str(own) for level, _ in found) for own in reversed(range(levels))]
 
 
 def freeze_all_but_decoder(model: nn.Module) -> None:

@@ -29,6 +29,7 @@ def share(rank: int) -> None:
     assert (m.weight.grad == 0.5).all() and m.bias.grad.tolist() == [2.0, 10.0]
     assert d.average({"a": float(rank), "b": 3.0}, torch.device("cpu")) == {"a": 0.5, "b": 3.0}
     assert d.gather({rank: "x" * (rank + 1)}) == {0: "x", 1: "xx"}
+    d.check_batch("adapt_fit", Stage(batch=5))  # which divides nothing
     for refused in (lambda: d.check_batch("gts", Stage(batch=5)),
                     lambda: d.check_batch("gts", Stage(batch=6, accumulate=2)),
                     lambda: d.single_process("tokenizer")):

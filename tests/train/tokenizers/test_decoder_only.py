@@ -10,7 +10,7 @@ from tests.support.train_helpers import config, grey
 from train.engine.assemble import new_tokenizer
 from train.tokenizer import TokenizerJob
 from train.tokenizers.images import Images
-from train.tokenizers.start import begin_from, freeze_all_but_decoder
+from train.tokenizers.start import begin_from, decoder_blocks, freeze_all_but_decoder
 
 SIZES = {"llamagen": (), "var": ("family=var", "tokenizer.patch_nums=[1,2,4]")}
 LEARNS = ("decoder.", "post_quant_conv.")
@@ -29,10 +29,10 @@ def blocks(model) -> list[int]:
 
 @pytest.mark.parametrize("family", SIZES)
 @pytest.mark.parametrize("words, wanted", [
-    ("null", [2, 2, 2]), ("[1,2,0]", [1, 2, 0]), ("[3,0,1]", [3, 0, 1])])
+    ("null", [2, 2, 2]), ("[1,2,0]", [1, 2, 0]), ("[3,0,1]", [3, 0, 1]), ("[0,1,1]", [0, 1, 1])])
 def test_the_decoder_has_the_blocks_that_are_asked_for(family, words, wanted):
     model = new_tokenizer(settings(family, f"tokenizer.decoder_res_blocks={words}"))
-    assert blocks(model) == wanted
+    assert blocks(model) == decoder_blocks(model.state_dict(), 3) == wanted
     images = torch.rand(2, 1, 16, 16) * 2 - 1
     assert model.decode(model.encode(images)).shape == images.shape
 
