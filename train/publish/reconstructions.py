@@ -1,9 +1,10 @@
 """Held-out pictures above what tokenizers make of them, as one PNG:
 
-    python -m train.publish.reconstructions preset=emoji-llamagen of=[A.safetensors,B.safetensors] \
-        out=docs/figures/emoji-reconstructions.png
+    python -m train.publish.reconstructions preset=emoji-llamagen \
+        of=[A.safetensors,B.safetensors,C.safetensors] out=docs/figures/emoji-reconstructions.png
 
-where A is runs/emoji-plain/tokenizer/tokenizer and B assets/emoji-llamagen/tokenizer. Rows: the
+where A is runs/emoji-plain/tokenizer/tokenizer, B runs/emoji-sharp/tokenizer/tokenizer and C
+assets/emoji-llamagen/tokenizer. Rows: the
 originals, then one for each file of `of`, of the preset's sizes but for the decoder's blocks.
 """
 
