@@ -39,7 +39,7 @@ def main_of(module: str) -> dict[str, str]:
     """The arguments of the call `main(run, …)` at the end of a command of train."""
     tree = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
     [call] = [n for n in ast.walk(tree) if isinstance(n, ast.Call)
-              and getattr(n.func, "id", "") == "main" and n.args
+              and getattr(n.func, "id", getattr(n.func, "attr", "")) == "main" and n.args
               and getattr(n.args[0], "id", "") == "run"]
     named = {k.arg: ast.unparse(k.value) for k in call.keywords}
     return named | ({"flat": ast.literal_eval(call.args[1])} if len(call.args) > 1 else {})
