@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.harness.workers import forking_first, scheduler, slowest_first
+from tests.harness.workers import dry_last, scheduler, slowest_first
 from tests.support.browser_helpers import ARGUMENTS, CHROMIUM, SlowTeacher, is_foreign
 
 # torch and the page are imported by the fixtures: the process that hands out the tests needs none.
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:
         slowest_first(items)
     else:
-        forking_first(items)
+        dry_last(items)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -3,8 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from tests.harness.workers import forking_first, group, slowest_first
-from tests.support.forked import alone, forked
+from tests.harness.workers import SLOWEST, dry_last, group, is_dry, slowest_first
 
 ROOT = Path(__file__).parents[1]
 MARK = "pytest.mark." + "browser"
@@ -19,25 +18,26 @@ def test_all_that_drives_a_browser_shares_a_process_and_nothing_else_is_there():
 def test_every_other_file_is_a_group_and_keeps_its_order_behind_what_takes_longer():
     names = ["tests/store/test_NAME.py::test_1", "tests/store/test_NAME.py::test_2",
              "tests/train/test_NAME.py::test_1", "tests/app/browser/test_browser.py::test_1"]
-    items = [SimpleNamespace(nodeid=name) for name in names]
+    items = [SimpleNamespace(nodeid=name, path=Path(__file__)) for name in names]
     slowest_first(items)
     assert [item.nodeid for item in items] == [names[3], names[2], names[0], names[1]]
     assert [group(name) for name in names[:3]] == [*2 * ["tests/store/test_NAME.py"],
                                                    "tests/train/test_NAME.py"]
 
 
-def test_what_forks_comes_before_what_may_take_gradients_of_fake_tensors():
-    """In several processes behind the browser's alone, and in a single one."""
-    def item(name, *values):
-        return SimpleNamespace(nodeid=name, module=SimpleNamespace(
-            **{f"name_{i}": value for i, value in enumerate(values)}))
-
-    names = ["tests/app/test_a.py::test_1", "tests/train/test_b.py::test_1",
-             "tests/app/browser/test_browser.py::test_1", "tests/train/test_c.py::test_1"]
-    items = [item(names[0]), item(names[1], 3, SimpleNamespace), item(names[2]),
-             item(names[3], forked)]
+def test_files_with_dry_runs_come_after_all_that_fork(tmp_path):
+    """In several processes, and in a single one."""
+    (tmp_path / "dry").write_text('cli("gts", "dry_run=' + 'true")')
+    (tmp_path / "plain").write_text("x = 1")
+    names = ["tests/train/engine/test_NAME.py::test_1", "tests/train/test_NAME.py::test_1",
+             "tests/store/test_NAME.py::test_1"]
+    items = [SimpleNamespace(nodeid=name, path=tmp_path / kind)
+             for name, kind in zip(names, ("dry", "plain", "plain"), strict=True)]
     slowest_first(items)
-    assert [i.nodeid for i in items] == [names[2], names[3], names[0], names[1]]
-    items = [item(names[0]), item(names[3], alone)]
-    forking_first(items)
-    assert [i.nodeid for i in items] == [names[3], names[0]]
+    assert [i.nodeid for i in items] == [names[1], names[0], names[2]]
+    dry_last(items)
+    assert [i.nodeid for i in items] == [names[1], names[2], names[0]]
+    forking = [p for p in ROOT.glob("tests/**/test_*.py") if "support.forked" in p.read_text()]
+    own = [p for p in forking if p != Path(__file__)]
+    assert len(own) > 8 and not [p for p in own if is_dry(p)]
+    assert all(str(p.relative_to(ROOT)).startswith(SLOWEST) for p in own)

@@ -1,15 +1,20 @@
 """Tests in several processes (pytest-xdist): a file stays in one, what takes longest comes first.
 
 What drives a browser stays in one process: a browser and its page fill a core by themselves. Files
-that fork (`tests.support.forked`) come before the others: once a process has taken gradients of
-fake tensors, as dry runs do, autograd refuses to work in what is forked from it.
+with dry runs come after those that fork (`tests.support.forked`): once a process has taken
+gradients of fake tensors, as dry runs do, autograd refuses to work in what is forked from it.
 """
+
+import functools
+import re
+from pathlib import Path
 
 import pytest
 
-FORKED = "tests.support.forked"
+DRY = re.compile(r"dry_run=(true|True)|\bestimate\(")
 BROWSER = ("browser", "static_page/test_page")  # in the names of their files or folders
-# Groups and folders by how long they take; all others come after them, in their usual order.
+# Folders by how long they take: what drives a browser comes before them, files with dry runs and
+# then all others after them, in their usual order. Those that fork are in these folders.
 SLOWEST = ("tests/app/", "tests/train/engine/", "tests/train/")
 
 
@@ -19,15 +24,15 @@ def group(nodeid: str) -> str:
     return "browser" if any(word in file for word in BROWSER) else file
 
 
-def forks(item: pytest.Item) -> bool:
-    """Whether the test's file takes anything from `tests.support.forked`."""
-    names = vars(getattr(item, "module", None) or object).values()
-    return any(getattr(each, "__module__", "") == FORKED for each in names)
+@functools.cache
+def is_dry(path: Path) -> bool:
+    """Whether a file of tests has dry runs in it."""
+    return DRY.search(path.read_text()) is not None
 
 
-def forking_first(items: list[pytest.Item]) -> None:
+def dry_last(items: list[pytest.Item]) -> None:
     """Sort tests of one process."""
-    items.sort(key=lambda item: not forks(item))
+    items.sort(key=lambda item: is_dry(item.path))
 
 
 def slowest_first(items: list[pytest.Item]) -> None:
@@ -35,10 +40,11 @@ def slowest_first(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         own = group(item.nodeid)
         if own == "browser":
-            return -2
-        if forks(item):
             return -1
-        return next((i for i, start in enumerate(SLOWEST) if own.startswith(start)), len(SLOWEST))
+        found = next((i for i, start in enumerate(SLOWEST) if own.startswith(start)), None)
+        if found is None:
+            return len(SLOWEST) + 1
+        return len(SLOWEST) if is_dry(item.path) else found
 
     items.sort(key=place)
 
