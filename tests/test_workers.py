@@ -29,14 +29,16 @@ def test_files_with_dry_runs_come_after_all_that_fork(tmp_path):
     """In several processes, and in a single one."""
     (tmp_path / "dry").write_text('cli("gts", "dry_run=' + 'true")')
     (tmp_path / "plain").write_text("x = 1")
+    (tmp_path / "fork").write_text("from tests.support." + "forked import forked")
     names = ["tests/train/engine/test_NAME.py::test_1", "tests/train/test_NAME.py::test_1",
              "tests/store/test_NAME.py::test_1"]
-    items = [SimpleNamespace(nodeid=name, path=tmp_path / kind)
-             for name, kind in zip(names, ("dry", "plain", "plain"), strict=True)]
-    slowest_first(items)
-    assert [i.nodeid for i in items] == [names[1], names[0], names[2]]
-    dry_last(items)
-    assert [i.nodeid for i in items] == [names[1], names[2], names[0]]
+    for kind in ("plain", "fork"):
+        items = [SimpleNamespace(nodeid=name, path=tmp_path / own)
+                 for name, own in zip(names, ("dry", kind, "plain"), strict=True)]
+        slowest_first(items)
+        assert [i.nodeid for i in items] == [names[1], names[0], names[2]]
+        dry_last(items)
+        assert [i.nodeid for i in items] == [names[1], names[2], names[0]]
     forking = [p for p in ROOT.glob("tests/**/test_*.py") if "support.forked" in p.read_text()]
     own = [p for p in forking if p != Path(__file__)]
     assert len(own) > 8 and not [p for p in own if is_dry(p)]

@@ -25,6 +25,12 @@ def group(nodeid: str) -> str:
 
 
 @functools.cache
+def forks(path: Path) -> bool:
+    """Whether a file of tests forks."""
+    return "support.forked" in path.read_text()
+
+
+@functools.cache
 def is_dry(path: Path) -> bool:
     """Whether a file of tests has dry runs in it."""
     return DRY.search(path.read_text()) is not None
@@ -32,18 +38,20 @@ def is_dry(path: Path) -> bool:
 
 def dry_last(items: list[pytest.Item]) -> None:
     """Sort tests of one process."""
-    items.sort(key=lambda item: is_dry(item.path))
+    items.sort(key=lambda item: (not forks(item.path), is_dry(item.path)))
 
 
 def slowest_first(items: list[pytest.Item]) -> None:
     """Sort tests of several processes: a long file that began last would run alone at the end."""
-    def place(item: pytest.Item) -> int:
+    def place(item: pytest.Item) -> float:
         own = group(item.nodeid)
         if own == "browser":
             return -1
         found = next((i for i, start in enumerate(SLOWEST) if own.startswith(start)), None)
         if found is None:
             return len(SLOWEST) + 1
+        if found and forks(item.path):  # behind the page's tests alone, which take no gradients
+            return 0.5
         return len(SLOWEST) if is_dry(item.path) else found
 
     items.sort(key=place)
