@@ -37,7 +37,7 @@ class TokenizerJob:
         self.cfg, self.opts, self.device, self.data = cfg, cfg.tokenizer, device, data
         model = new_tokenizer(cfg)
         if self.opts.init:
-            begin_from(model, self.opts.init)
+            begin_from(model, self.opts.init, self.opts.decoder_only)
         if self.opts.decoder_only:
             freeze_all_but_decoder(model)
         self.model = model.to(device, memory_format=torch.channels_last)

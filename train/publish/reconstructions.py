@@ -4,8 +4,8 @@
         of=[A.safetensors,B.safetensors,C.safetensors] out=docs/figures/emoji-reconstructions.png
 
 where A is runs/emoji-plain/tokenizer/tokenizer, B runs/emoji-sharp/tokenizer/tokenizer and C
-assets/emoji-llamagen/tokenizer. Rows: the
-originals, then one for each file of `of`, of the preset's sizes but for the decoder's blocks.
+assets/emoji-llamagen/tokenizer. Rows: the originals, then one for each file of `of`, of the
+preset's sizes but for the decoder's blocks.
 """
 
 from dataclasses import dataclass, field

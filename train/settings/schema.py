@@ -171,8 +171,7 @@ class GTSStage(Stage, ScoreOptions):
     t_max: float = 0.99  # largest time
     head_steps: int = 0  # steps at the start that train the head alone
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
-    target: str = "score"  # the teacher's score; or sample: the ordinary diffusion loss. What is
-    # measured at the end is the loss by the score, with either
+    target: str = "score"  # or sample: the ordinary diffusion loss. Held out: by the score
     data: str = "data"  # what gts and the stages after it learn from: data, or samples (`Samples`)
 
     def __post_init__(self) -> None:

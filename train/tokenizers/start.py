@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from dd2core.errors import DD2Error
 from dd2core.store.files import load_strict, read_tensors
 
 SHARED = ("encoder", "decoder")  # what tokenizers of both families are made of
@@ -13,20 +14,24 @@ PYRAMID = "pyramid."  # what VAR's alone has
 BLOCK = re.compile(r"decoder\.levels\.(\d+)\.(?:res|attn)\.(\d+)\.")
 
 
-def begin_from(model: nn.Module, path: str) -> None:
+def begin_from(model: nn.Module, path: str, keep_codes: bool = False) -> None:
     """Copy the weights of a file into an untrained tokenizer.
 
     All of them from a tokenizer of the same family; encoder and decoder alone from one of the
     other, whose codes mean something else. A decoder of fewer blocks a level takes the first ones.
 
     Raises:
-        DD2Error: the file is missing, damaged, or of a tokenizer of other sizes.
+        DD2Error: the file is missing, damaged, or of a tokenizer of other sizes; or its codes are
+            to be kept and it is of the other family.
     """
     own = model.state_dict()
     tensors = {k: a for k, a in read_tensors(path).items() if k in own or not BLOCK.match(k)}
     if _has_pyramid(tensors) == _has_pyramid(own):
         load_strict(model, tensors, path)
         return
+    if keep_codes:
+        raise DD2Error(f"{path} is a tokenizer of the other family, whose codes cannot be kept: "
+                       "name one of this family by tokenizer.init=.")
     for part in SHARED:
         weights = {k.removeprefix(f"{part}."): a for k, a in tensors.items()
                    if k.startswith(f"{part}.")}

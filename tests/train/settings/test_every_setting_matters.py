@@ -10,8 +10,8 @@ import torch
 from dd2core.errors import DD2Error
 from dd2core.sampling import Sampling
 from dd2core.store.files import write_tensors
-from tests.support.toy_stages import computed, sequences, toy
 from tests.support.train_helpers import config
+from tests.train.settings.toy_stages import computed, sequences, toy
 from train.engine.assemble import new_tokenizer
 from train.settings.schema import Config, Stage
 

@@ -14,8 +14,8 @@ from dd2core.sampling import Sampling
 from dd2core.schedule import LOSS_WEIGHTS
 from dd2core.store import names
 from tests.support import tiny
-from tests.support.toy_stages import counted, job, tokens, toy
 from tests.support.train_helpers import config, same_threads
+from tests.train.settings.toy_stages import counted, job, tokens, toy
 from train import evaluate, fullsize
 from train.dd1 import load_pairs
 from train.engine.origin import _settings, differences

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dd2core.errors import DD2Error
 from dd2core.store.files import read_tensors, write_tensors
 from dd2core.store.state import load_state
 from tests.harness.damage import is_sentence
@@ -74,6 +75,17 @@ def test_tokens_stay_what_they_are_while_the_decoder_is_trained(tmp_path):
     state = load_state(tmp_path / "second" / "tokenizer" / "state.pt")
     assert all(torch.equal(state["networks"]["model"][k].half().float(), first[k].float())
                for k in kept)
+
+
+def test_codes_of_the_other_family_cannot_be_kept(tmp_path):
+    path = tmp_path / "other.safetensors"
+    write_tensors(path, new_tokenizer(settings("var")).state_dict())
+    with pytest.raises(DD2Error, match="of the other family") as error:
+        begin_from(new_tokenizer(settings("llamagen")), str(path), keep_codes=True)
+    assert is_sentence(str(error.value))
+    stopped = grey("tokenizer", tmp_path / "run", f"tokenizer.init={path}",
+                   "tokenizer.decoder_only=true")
+    assert "of the other family" in stopped and not (tmp_path / "run" / "tokenizer").exists()
 
 
 def test_a_decoder_only_without_weights_to_keep_is_one_sentence(tmp_path):
