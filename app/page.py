@@ -92,9 +92,10 @@ def _connect(
     """What happens when the page opens, when another model is picked, and at another tab."""
     fitted = [component for tab in tabs for component in tab.fitted]
     front = next(tab for tab in tabs if isinstance(tab, CompareTab))
-    outputs = [shared.model, shared.where, strip, head, *fitted, shared.shown, shared.refusal]
+    outputs = [shared.model, shared.where, strip, head, *fitted, front.arriving, shared.shown,
+               shared.refusal]
 
-    def open_view(search: Any) -> list[Any]:
+    def open_view(visitor: gr.Request, search: Any) -> list[Any]:
         view = View(search)
         refine = view.given.get("tab") == RefineTab.id
         first = (shows_most(models.names) if refine else None) or models.names[0]
@@ -106,7 +107,7 @@ def _connect(
             fitted = _fit(models, tabs, view, model)
         for complaint in dict.fromkeys(view.complaints):
             gr.Warning(html.escape(complaint))  # a toast shows HTML
-        return [*fitted, model, said]
+        return [*fitted, front.expect(visitor), model, said]
 
     def pick_model(visitor: gr.Request, model: Any, shown: Any, search: Any, *_: Any) -> list[Any]:
         front.pick(visitor)
@@ -114,9 +115,9 @@ def _connect(
         try:
             fitted = _fit(models, tabs, View(search).without(*SETTINGS), model)
         except (gr.Error, DD2Error) as error:  # the picker goes back, everything else stays
-            nothing = (gr.skip(),) * (len(outputs) - 3)
-            return [shown, *nothing, gr.skip(), refusal(said_by(error))]
-        return [*fitted, model, ""]
+            nothing = (gr.skip(),) * (len(outputs) - 4)
+            return [shown, *nothing, front.expect(visitor), gr.skip(), refusal(said_by(error))]
+        return [*fitted, front.expect(visitor), model, ""]
 
     opened = page.load(  # through the queue, which alone carries warnings to the visitor
         open_view, shared.search, outputs, js="() => dd2.open()", **QUIET, concurrency_limit=None

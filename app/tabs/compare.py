@@ -61,6 +61,7 @@ class CompareTab(Tab):
                        self.download]
         self.fitted = [*self.inputs, *self.panels, self.explain, self.examples, self.refusal]
         self.ticket = gr.Textbox("", visible=False, label="Ticket")
+        self.arriving = gr.Textbox(None, visible=False, label="Ticket of what begins by itself")
         self.runs: list[Any] = []
         self.tickets = Tickets()
         self._connect(shared)
@@ -197,7 +198,7 @@ class CompareTab(Tab):
         if zero.LENT:  # a visitor's share of the GPU is spent on what the visitor asks for
             return
         run = {**self.run, "fn": self.paint_in_front}
-        run["inputs"] = [shared.where, *self.values]
+        run["inputs"] = [shared.where, self.arriving, *self.values]
         arrived = event.then(**run)
         self.runs.append(arrived)
         self.note_address(shared, arrived)
@@ -217,6 +218,12 @@ class CompareTab(Tab):
     def pick(self, visitor: gr.Request | None) -> None:
         """A visitor has gone on to another model: what paints with the last one ends."""
         self.tickets.stop(_session(visitor))
+
+    def expect(self, visitor: gr.Request | None) -> str:
+        """The ticket of the comparison that begins by itself when the page has opened or another
+        model is there: taken now and not when its turn has come, so that what the visitor begins
+        meanwhile is the newer one."""
+        return str(self.tickets.take(_session(visitor)))
 
     def leave(self, visitor: gr.Request) -> None:
         """Forget a visitor who has closed the page."""
@@ -239,12 +246,15 @@ class CompareTab(Tab):
         ticket = self.tickets.take(_session(visitor))
         return (str(ticket), present.starting(), *rest, no_download(), "")
 
-    def paint_in_front(self, visitor: gr.Request, where: Any, *values: Any) -> Iterator[tuple]:
+    def paint_in_front(
+        self, visitor: gr.Request, where: Any, ticket: Any, *values: Any
+    ) -> Iterator[tuple]:
         """`paint`, if this tab is in front."""
         if where != self.id:
+            self.tickets.finish(_session(visitor), _ticket(ticket))
             yield (gr.skip(),) * len(self.outputs)
             return
-        yield from self.paint(visitor, None, *values)
+        yield from self.paint(visitor, ticket, *values)
 
     def paint(self, visitor: gr.Request, ticket: Any, model: Any, *values: Any) -> Iterator[tuple]:
         """Verdict, race, panels, bars, footnote and archive as they come, the seed that was used,

@@ -67,10 +67,14 @@ def test_the_ratio_is_that_of_the_times_shown(client, pipe):
     for run in (one, teacher):
         assert run["seconds"] == pytest.approx(run["model_seconds"] + run["decode_seconds"])
         assert min(run["model_seconds"], run["decode_seconds"]) > 0
-    assert teacher["wall_seconds"] > one["wall_seconds"] > 0
+    assert min(teacher["wall_seconds"], one["wall_seconds"]) > 0
     assert numbers["speedup"] == pytest.approx(teacher["seconds"] / one["seconds"])
-    assert numbers["speedup_low"] <= numbers["speedup"] <= numbers["speedup_high"]
-    assert min(one["readings"], teacher["readings"]) >= 1  # more on an idle machine
+    ends = numbers["speedup_low"], numbers["speedup_high"]
+    assert min(one["readings"], teacher["readings"]) >= 1
+    if min(one["readings"], teacher["readings"]) > 1:
+        assert ends[0] <= numbers["speedup"] <= ends[1]
+    else:  # a busy machine has time for one
+        assert ends == (None, None)
     ratio = teacher["model_seconds"] / one["model_seconds"]
     assert numbers["speedup_model"] == pytest.approx(ratio)
     assert numbers["device"] == "cpu" and numbers["threads"] >= 1 and numbers["count"] == 3

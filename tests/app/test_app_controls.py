@@ -112,10 +112,33 @@ def test_a_picked_model_that_cannot_be_loaded_leaves_the_page_with_the_last_one(
     pick, opened = picks["pick_model"], picks["open_view"]
     (made,) = answers(pick, ["broken", "tiny", "", "", "compare"])
     assert len(made) == len(pick.outputs) and made[0] == "tiny" and "damaged" in made[-1]
-    assert all(value == gr.skip() for value in made[1:-1])
+    assert all(value == gr.skip() for value in (*made[1:-3], made[-2])) and made[-3].isdecimal()
     (made,) = answers(opened, ["?model=broken"])
     assert len(made) == len(opened.outputs) and "damaged" in made[-1]
     assert made[0] == made[-2] == with_broken.first_model
+
+
+def test_what_begins_by_itself_never_ends_what_the_visitor_has_begun_since(with_broken):
+    by_name = {fn.fn.__qualname__: fn for fn in with_broken.fns.values() if fn.fn is not None}
+    begin, paint = by_name["CompareTab.begin"], by_name["CompareTab.paint"]
+    alone = by_name["CompareTab.paint_in_front"]
+    typed = ["tiny", "All classes", 1, 9, None, None, None, None]
+
+    def arrived(model):
+        made = answers(by_name["_connect.<locals>.pick_model"], [model, "tiny", "", "", "compare"])
+        return made[0][-3]
+
+    ticket = arrived("broken")
+    clicked = answers(begin, typed)[0][0]
+    assert all(v == gr.skip() for v in answers(alone, ["compare", ticket, *typed])[0])
+    shown = answers(paint, [clicked, *typed])
+    assert len(shown) > 1 and "seed=9" in str(shown[0])
+    ticket = arrived("tiny")  # and where nobody clicks, it paints
+    assert len(answers(alone, ["compare", ticket, *typed])) > 1
+    arrived("tiny")  # the front is not in front: nothing is left for Stop to stop
+    ticket = arrived("tiny")
+    assert all(v == gr.skip() for v in answers(alone, ["explore", ticket, *typed])[0])
+    assert answers(by_name["CompareTab.halt"], []) == [(gr.skip(),)]
 
 
 def test_a_comparison_that_is_refused_leaves_the_page_as_it_is():
