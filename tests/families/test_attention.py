@@ -69,6 +69,38 @@ def test_gradients_are_those_of_softmax_attention():
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("n, m, options", CASES.values(), ids=CASES.keys())
+def test_gradients_of_short_sequences_in_bfloat16_are_taken_in_float32(n, m, options, monkeypatch):
+    used, sdpa = [], module.F.scaled_dot_product_attention
+
+    def noted(q, *rest, **more):
+        used.append((q.dtype, torch.is_autocast_enabled("cpu")))
+        return sdpa(q, *rest, **more)
+
+    monkeypatch.setattr(module.F, "scaled_dot_product_attention", noted)
+    leaves = [a.requires_grad_(True) for a in inputs(n, m, torch.bfloat16)]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = attention(*leaves, **options)
+    assert out.dtype == torch.bfloat16 and used == [(torch.float32, False)]
+    got = torch.autograd.grad(out.square().sum(), leaves)
+    expected = torch.autograd.grad(written_out(*leaves, **options).square().sum(), leaves)
+    for a, b in zip(got, expected, strict=True):
+        assert a.dtype == torch.bfloat16
+        torch.testing.assert_close(a.float(), b.float(), atol=0.05, rtol=0.05)
+    with torch.no_grad():  # nothing is to be differentiated: bfloat16 is the faster one
+        attention(*leaves, **options)
+    attention(*(a.detach() for a in leaves), **options)
+    assert [dtype for dtype, _ in used[1:]] == [torch.bfloat16] * 2
+
+
+def test_long_sequences_in_bfloat16_stay_in_bfloat16(monkeypatch):
+    used, sdpa = [], module.F.scaled_dot_product_attention
+    monkeypatch.setattr(module.F, "scaled_dot_product_attention",
+                        lambda q, *rest, **more: used.append(q.dtype) or sdpa(q, *rest, **more))
+    attention(*(a.requires_grad_(True) for a in inputs(4, 256, torch.bfloat16)))
+    assert used == [torch.bfloat16]
+
+
 @pytest.mark.parametrize("wanted", [None, "auto", "sdpa"])
 def test_on_a_cpu_the_kernel_is_sdpa(wanted, monkeypatch):
     if wanted:
