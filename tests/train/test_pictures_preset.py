@@ -9,7 +9,7 @@ from train.settings.cli import load_config
 
 @pytest.mark.parametrize(("words", "grid"), [
     ([], 8), (["image_size=28", "channels=1"], 7),
-    (["image_size=64", "tokenizer.mult=[1,2,4,6]", "tokenizer.res_blocks=[0,1,1,1]"], 8),
+    (["image_size=48", "tokenizer.patch=3"], 8), (["image_size=64", "tokenizer.patch=4"], 8),
 ])
 def test_the_pictures_preset_fits_the_sizes_it_names(words, grid, tmp_path, capsys):
     words = ["preset=pictures", f"data={PICTURES}", f"out={tmp_path / 'run'}", "dry_run=true",

@@ -1,7 +1,7 @@
 """What has been measured of a preset: `docs/results/PRESET`, and the shipped folder's results."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
@@ -25,12 +25,14 @@ class Measured:
         rows: by key of a row (`train.results.rows`), one per repetition.
         other: of the files in docs/results/PRESET that are no row's.
         shipped: what the model folder holds.
+        replaced: of the model folder, whose row a file in docs/results/PRESET has taken.
     """
 
     preset: str
     rows: dict[str, list[Measurement]]
     other: list[Measurement]
     shipped: Results
+    replaced: list[Measurement] = field(default_factory=list)
 
     def fd(self, key: str, extractor: str) -> float | None:
         """Mean FD of a row by an extractor; None where any repetition lacks it."""
@@ -67,7 +69,8 @@ def load(preset: str, keys: set[str], own: Path = OWN, assets: Path = ROOT / "as
             found.setdefault(key, []).append(m)
         else:
             other.append(m)
-    return Measured(preset, rows | found, other, shipped)
+    replaced = [m for key in rows.keys() & found.keys() for m in rows[key]]
+    return Measured(preset, rows | found, other, shipped, replaced)
 
 
 def _shipped_key(m: Measurement, shipped: Results) -> str:

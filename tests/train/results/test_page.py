@@ -77,6 +77,21 @@ def test_ratios_are_to_the_teacher_and_above_the_floor_by_each_extractor(folders
     assert line(text.split("## Table 3")[1], "DD2 at DD1")[2:4] == ["30", "2.0×"]
 
 
+def test_dd2_is_compared_with_a_dd1_of_its_own_machine(folders):
+    """The row's where there is one, else one that the model folder has and the row no more."""
+    own, assets = folders
+    shipped = assets / "fashion-var/results"
+    put(own, "one_step", fd=3.0, training_minutes=30.0)
+    put(own, "dd1", method="dd1", fd=6.0, training_minutes=50.0, trained_on="a phone")
+    text = page.page(*folders)
+    assert line(text.split("## Table 3")[1], "DD2 at DD1")[2:4] == ["not run", "–"]
+    before = named("dd1-before", method="dd1", fd=5.0, training_minutes=60.0)
+    (shipped / "dd1-before.json").write_text(json.dumps(before))
+    text = page.page(*folders).split("## Table 3")[1]
+    assert line(text, "DD2 at DD1")[2:4] == ["30, DD1 there 60", "2.0×"]
+    assert line(text, "DD1 ")[2:4] == ["50 (a phone)", "1.0×"]
+
+
 def test_repetitions_are_shown_as_mean_and_range(folders):
     own, _ = folders
     put(own, "teacher", sampler="teacher", fd=2.0)
