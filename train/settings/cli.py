@@ -78,13 +78,22 @@ def load_config(args: list[str], flat: str | None = None) -> Config:
                  for k, v in words.items()}
     try:
         given, strings = parse(Config, words)
-        found = _read(find_preset(preset))
-        merged = _with_sampling(OmegaConf.merge(schema, found, given), found, given)
+        path = find_preset(preset)
+        found, base = _preset(path, _bytes(path))
+        merged = _with_sampling(OmegaConf.merge(base, given), found, given)
         return _checked(put(OmegaConf.to_object(merged), strings))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         first = str(error).splitlines()[0]
         key = getattr(error, "full_key", None) or ", ".join(words)
         raise DD2Error(f"Setting {key}: {first} (train/settings/schema.py lists all).") from None
+
+
+@functools.lru_cache(maxsize=32)
+def _preset(path: Path, written: bytes) -> tuple[DictConfig, DictConfig]:
+    """What a preset's file holds, and that on top of the defaults; merging copies both. `written`
+    are its bytes: half of the time of reading settings is spent here, and tests read thousands."""
+    found = _read(path)
+    return found, OmegaConf.merge(_schema(Config), found)
 
 
 def _with_sampling(merged: DictConfig, *given: DictConfig) -> DictConfig:
@@ -94,6 +103,13 @@ def _with_sampling(merged: DictConfig, *given: DictConfig) -> DictConfig:
         parts = [part for part in own if part is not None]
         merged[stage].sampling = OmegaConf.merge(merged.sampling, *parts)
     return merged
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # which `_read` says in a sentence
+        return b""
 
 
 def _read(path: Path) -> DictConfig:
