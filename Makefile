@@ -3,7 +3,7 @@
 
 PYTHON ?= python3#       interpreter that .venv is made with
 TORCH_INDEX ?=#          wheel index to take torch from; empty means pip's own
-ARGS ?=#                 extra arguments for app.py or pytest
+ARGS ?=#                 extra arguments for pytest (and --help for the page)
 WORKERS ?= 2#            processes of `make test`, a thread each; 0: none but pytest itself
 
 VENV := .venv

@@ -72,6 +72,9 @@ def main() -> None:
     if {"--help", "-h", "help"} & set(sys.argv[1:]):
         print((__doc__ or "").strip() + HELP)
         return
+    if len(sys.argv) > 1:  # taken without a word, it would be believed to count
+        raise SystemExit(f"app: {sys.argv[1]!r} is no argument: settings are variables of the "
+                         "environment, see python app.py --help.")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _leave)
     page = None

@@ -133,6 +133,15 @@ def start(environment: dict[str, str]) -> subprocess.Popen:
     )
 
 
+def test_an_argument_is_refused_and_not_taken_without_a_word():
+    for words in (["--port", "7999"], ["DD2_MODEL=fashion-var"]):
+        said = subprocess.run([sys.executable, "app.py", *words], cwd=ROOT, text=True,
+                              capture_output=True, timeout=120)
+        assert said.returncode == 1 and said.stdout == ""
+        assert said.stderr.strip() == (f"app: {words[0]!r} is no argument: settings are variables "
+                                       "of the environment, see python app.py --help.")
+
+
 def test_the_command_honours_name_and_port_and_stays_offline(model, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     port, calls = free_port(), tmp_path / "calls.txt"
