@@ -222,8 +222,8 @@ class CompareTab(Tab):
     def expect(self, visitor: gr.Request | None) -> str:
         """The ticket of the comparison that begins by itself when the page has opened or another
         model is there: taken now and not when its turn has come, so that what the visitor begins
-        meanwhile is the newer one."""
-        return str(self.tickets.take(_session(visitor)))
+        meanwhile is the newer one. None where nothing begins by itself (`arrive`)."""
+        return "" if zero.LENT else str(self.tickets.take(_session(visitor)))
 
     def leave(self, visitor: gr.Request) -> None:
         """Forget a visitor who has closed the page."""

@@ -141,6 +141,13 @@ def test_what_begins_by_itself_never_ends_what_the_visitor_has_begun_since(with_
     assert answers(by_name["CompareTab.halt"], []) == [(gr.skip(),)]
 
 
+def test_where_nothing_begins_by_itself_there_is_nothing_to_stop(with_broken, monkeypatch):
+    by_name = {fn.fn.__qualname__: fn for fn in with_broken.fns.values() if fn.fn is not None}
+    monkeypatch.setattr("app.zero.LENT", True)
+    answers(by_name["_connect.<locals>.open_view"], [""])
+    assert answers(by_name["CompareTab.halt"], []) == [(gr.skip(),)]
+
+
 def test_a_comparison_that_is_refused_leaves_the_page_as_it_is():
     tab = CompareTab(Models.of(Pipeline(tiny.model())))
     with gr.Blocks():

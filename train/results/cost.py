@@ -21,7 +21,8 @@ TITLES = {"samples": "the teacher's samples", "gts": "GTS", "warm": "warm start,
 TEXT = """The paper's hours on a machine of 8 A800 (Tables 3 and 8), and our minutes, on two CPU
 cores that other work shared where no machine is named; the NVIDIA H200 was shared by up to fourteen
 trainings. Only minutes of one machine are compared. *DD2 at DD1's FD* is the least training after
-which a measured generator was at DD1's FD or below."""
+which a measured generator was at DD1's FD or below; where the row's DD1 is of a machine that no DD2
+was trained on, an earlier DD1 counts, whose minutes stand beside it."""
 
 
 @dataclass(frozen=True)
