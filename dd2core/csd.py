@@ -1,9 +1,9 @@
 """Conditional Score Distillation, step by step (method §4).
 
 `CSDTrainer.step` is the algorithm box: one generator pass, r steps of the guidance network ψ on its
-samples (FCS), one step of the generator G against teacher and ψ (CSD), EMA of G. It takes latents
-and labels and returns numbers; it knows nothing of disk, logging or ranks, only which part of a
-batch is its own.
+samples (FCS), one step of the generator G against teacher and ψ (CSD), EMA of G; with the
+adversarial term one of the discriminator too. It takes latents and labels and returns numbers; it
+knows nothing of disk, logging or ranks, only which part of a batch is its own.
 """
 
 import dataclasses
@@ -17,11 +17,12 @@ from dd2core.ema import EMA
 from dd2core.errors import DD2Error
 from dd2core.families.codebook import CodebookTeacher, entropy_of
 from dd2core.gts import ScoreOptions, draw, model_denoiser, teacher_score
-from dd2core.losses import CSDLossOptions, csd_loss, fcs_loss
+from dd2core.losses import CSDLossOptions, adversarial_loss, csd_loss, discriminator_loss, fcs_loss
 from dd2core.noise import WHOLE, Part, same_draws
-from dd2core.schedule import find_loss_weight
-from dd2core.score_model import ConditionalScoreModel
+from dd2core.schedule import add_noise, draw_times, find_loss_weight
+from dd2core.score_model import ConditionalScoreModel, Discriminator
 from dd2core.teacher import Teacher, TeacherScore
+from dd2core.tools.gradients import backward_mean, clip_gradients, frozen
 
 PREFIXES = ("quantised", "continuous")
 
@@ -43,6 +44,9 @@ class CSDOptions(ScoreOptions, CSDLossOptions):
     pair_weight: float = 0.0  # weight of DD1's regression where a batch has known tokens
     pair_sharpness: float = 4.0  # of that regression, see `dd1_loss`; in stages, warm.sharpness
     pair_latent_weight: float = 1.0  # of that regression, see `dd1_loss`; warm.latent_weight
+    adversarial: float = 0.0  # weight of the adversarial term in G's loss; 0: no discriminator
+    adversarial_depth: int | None = None  # blocks of the discriminator; None: all of the teacher's
+    adversarial_t_max: float = 0.8  # largest noise time of what it is shown; the smallest is t_min
 
     def __post_init__(self) -> None:
         ScoreOptions.__post_init__(self)
@@ -58,6 +62,7 @@ class Batch:
     eps: Tensor  # latents (B, L, C)
     labels: Tensor  # (B,)
     targets: Tensor | None = None  # (n, L), n ≤ B: tokens that DD1's map gives the first n latents
+    real: tuple[Tensor, Tensor] | None = None  # tokens (B, L), labels (B,) of data
 
 
 @dataclasses.dataclass
@@ -93,6 +98,11 @@ class CSDTrainer:
             whether it is the last of this update: sharded gradients are averaged in that one alone.
         total (Callable | None): sum of a tensor over all processes, for what is logged of a whole
             batch; None is one process.
+        discriminator (Discriminator | None), discriminator_optimizer: of the adversarial term;
+            None: there is none.
+
+    Attributes:
+        adversarial (float): weight of that term in G's loss from now on; the options' at first.
     """
 
     def __init__(
@@ -102,17 +112,23 @@ class CSDTrainer:
         average: EMA | None = None,
         before_part: Callable[[torch.nn.Module, bool], None] | None = None,
         total: Callable[[Tensor], Tensor] | None = None,
+        discriminator: Discriminator | None = None,
+        discriminator_optimizer: torch.optim.Optimizer | None = None,
     ):
         self.teacher, self.generator, self.guidance = teacher, generator, guidance
         self.optimizers = {generator: generator_optimizer, guidance: guidance_optimizer}
-        self.o = options
+        self.discriminator = discriminator
+        if discriminator is not None:
+            assert discriminator_optimizer is not None, "a discriminator comes with its optimiser"
+            self.optimizers[discriminator] = discriminator_optimizer
+        self.o, self.adversarial = options, options.adversarial
         self.after_backward = after_backward or (lambda module: None)
         self.before_part, self.total = before_part, total or (lambda a: a)
         self.ema = average_of(generator, options) if average is None else average
 
     def step(
         self, eps: Tensor, labels: Tensor, targets: Tensor | None = None, hold: bool = False,
-        part: Part = WHOLE,
+        part: Part = WHOLE, real: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, float]:
         """One iteration on latents (B, L, C) and labels (B,), of which `part` is this process's.
 
@@ -120,16 +136,19 @@ class CSDTrainer:
 
         `targets` (n, L), n ≤ B: tokens that DD1's map gives the first n latents; G also regresses
         them, with weight `pair_weight` (better agreement, less variety: docs/experiments.md).
+        `real`: tokens (B, L) and labels (B,) of data, which the discriminator needs if there is
+        one.
 
         Returns:
             dict[str, float]: `nll`, the teacher's nats per sampled token, and `entropy` of the
             batch's tokens, where the teacher can tell; `fcs`; `to_code`, mean squared distance of
             G's output to its codes; `csd`; and the gradient norms before clipping; with targets
-            `right_tokens`, the share it meets. Where there are several passes, their means, but
-            `entropy` is of all of them, in all processes.
+            `right_tokens`, the share it meets; with a discriminator `told_apart`, the share of
+            tokens that it takes for what they are, and `adversarial`, G's loss by it. Where there
+            are several passes, their means, but `entropy` is of all of them, in all processes.
         """
         norms = {self.generator: 0.0}
-        parts, batch = part.split(self.o.accumulate), Batch(eps, labels, targets)
+        parts, batch = part.split(self.o.accumulate), Batch(eps, labels, targets, real)
         made = self.passes(batch, parts, hold)
         for network, loss in self.updates(hold):
             norms[network] = self._update(network, self.losses(network, loss, made))
@@ -176,10 +195,13 @@ class CSDTrainer:
         self, hold: bool = False
     ) -> Iterator[tuple[ConditionalScoreModel, Callable[[GeneratorPass], Tensor]]]:
         """The updates of an iteration in their order, each as a network and the loss of a pass that
-        it learns from: r times FCS, then, unless G is on `hold`, CSD."""
+        it learns from: r times FCS, then, unless G is on `hold`, the discriminator's if there is
+        one, and CSD."""
         for _ in range(self.o.guidance_steps):
             yield self.guidance, self.fake
         if not hold:
+            if self.discriminator is not None:
+                yield self.discriminator, self.tell_apart
             yield self.generator, self.distil
 
     def fake(self, made: GeneratorPass) -> Tensor:
@@ -187,8 +209,10 @@ class CSDTrainer:
         return self.fcs(self.again(made) if self.o.fresh else made)
 
     def distil(self, made: GeneratorPass) -> Tensor:
-        """What G learns from: CSD, and the regression of known tokens where there are any."""
+        """What G learns from: CSD, the adversarial term, and the regression of known tokens."""
         loss = self.csd(made)
+        if self.discriminator is not None and self.adversarial > 0:
+            loss = loss + self.adversarial * self.deceive(self.discriminator, made)
         if made.batch.targets is not None:
             loss = loss + self.o.pair_weight * self.pairs(made)
         return loss
@@ -239,6 +263,38 @@ class CSDTrainer:
         made.numbers["csd"] = loss.detach()
         return loss
 
+    def tell_apart(self, made: GeneratorPass) -> Tensor:
+        """What the discriminator learns from: tokens of data against those of G (method §4 (8))."""
+        found, part = made.batch.real, made.part
+        if found is None or self.discriminator is None:
+            raise DD2Error("A discriminator needs tokens of data to compare with: give `real`.")
+        both = torch.cat([self.teacher.vectors(part.take(found[0])),
+                          self.teacher.vectors(made.tokens)])
+        noised = [self._noised(x, made) for x in both.chunk(2)]
+        x_t, t = (torch.cat(a) for a in zip(*noised, strict=True))
+        logits = self.discriminator(x_t, t, torch.cat([part.take(found[1]), made.labels]))
+        real, fake = logits.chunk(2)
+        right = ((real > 0).float().mean() + (fake <= 0).float().mean()) / 2
+        made.numbers["told_apart"] = right
+        return discriminator_loss(real, fake)
+
+    def deceive(self, discriminator: Discriminator, made: GeneratorPass) -> Tensor:
+        """The adversarial term of G: its codes, with the gradient going to its vectors straight
+        through the rounding, are to be taken for data (method §4 (9))."""
+        x = made.x + (self.teacher.vectors(made.tokens) - made.x).detach()
+        with frozen(discriminator):
+            loss = adversarial_loss(discriminator(*self._noised(x, made), made.labels))
+        made.numbers["adversarial"] = loss.detach()
+        return loss
+
+    def _noised(self, x: Tensor, made: GeneratorPass) -> tuple[Tensor, Tensor]:
+        """x_t (B, L, C) and t (B, 1, 1), one time per image, for vectors like those of `made`."""
+        n, part = len(made.batch.labels), made.part
+        t = draw_times((n, 1, 1), self.o.t_min, self.o.adversarial_t_max, x)
+        eps = torch.randn((n, *x.shape[1:]), device=x.device, dtype=x.dtype)
+        t = part.take(t)
+        return add_noise(x, part.take(eps), t), t
+
     def entropy(self, made: list[GeneratorPass]) -> Tensor:
         """Of the tokens of the whole batch, whatever passes and processes it is divided into."""
         assert isinstance(self.teacher, CodebookTeacher)  # no other has tokens to count
@@ -274,53 +330,3 @@ class CSDTrainer:
         norm = clip_gradients(network, self.o.clip)
         optimizer.step()
         return norm
-
-
-def backward_mean(
-    network: torch.nn.Module, losses: Iterable[Tensor], count: int = 1,
-    before: Callable[[torch.nn.Module, bool], None] | None = None,
-) -> Tensor:
-    """Add to a network's gradients that of the mean of `count` losses, one after the other.
-
-    Args:
-        network (nn.Module): whose gradients they are.
-        losses (Iterable[Tensor]): scalars; each is asked for when the one before has gone backward,
-            so that one graph is alive at a time.
-        count (int): how many there are.
-        before (Callable | None): see `CSDTrainer`.
-
-    Returns:
-        Tensor: their mean, a scalar without a graph.
-    """
-    total = torch.zeros(())
-    for i, loss in enumerate(losses):
-        if before is not None:
-            before(network, i == count - 1)
-        loss = loss / count if count > 1 else loss
-        loss.backward()
-        total = loss.detach() + (total if i else 0)
-        del loss
-    return total
-
-
-def clip_gradients(module: torch.nn.Module, most: float) -> float:
-    """Scale all gradients so that their norm is `most` at most; returns the norm before."""
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), most)
-    if hasattr(norm, "full_tensor"):  # a DTensor, of sharded gradients
-        norm = norm.full_tensor()
-    return norm.item()
-
-
-class frozen:
-    """Context in which a module's parameters record no gradient."""
-
-    def __init__(self, module: torch.nn.Module):
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
-
-    def __enter__(self) -> None:
-        for p in self.parameters:
-            p.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        for p in self.parameters:
-            p.requires_grad_(True)

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dd2core.errors import DD2Error
@@ -111,6 +112,20 @@ def csd_loss_dmd(
         d_phi, d_psi = teacher(x_t, t), guidance(x_t, t)
         gradient = (d_psi - d_phi) / distance_weight(x, d_phi, omega_min)
     return (x * gradient).sum(-1).mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Logistic loss of logits, any shapes: of data (wanted high), of G (low) (method §4 (8)).
+
+    Returns:
+        Tensor: scalar; 2 log 2 where nothing is told apart.
+    """
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def adversarial_loss(fake: Tensor) -> Tensor:
+    """Non-saturating loss of G by the discriminator's logits, any shape (method §4 (9))."""
+    return F.softplus(-fake).mean()
 
 
 @dataclasses.dataclass

@@ -142,3 +142,32 @@ class ConditionalScoreModel(nn.Module):
         `Linear(C, D)` where the teacher has only a token table (method §3)."""
         head = {f"head.{name}" for name, _ in self.head.named_parameters()}
         return head | {f"backbone.{name}" for name in self.backbone.new_parameters()}
+
+
+class Discriminator(ConditionalScoreModel):
+    """Tells data from the generator's samples: a logit per token of noised vectors (method §4).
+
+    The same parts as a score model: the teacher's transformer, or its first blocks, reads the
+    noised vectors before token i, and the head, which starts at zero, token i itself.
+
+    Args:
+        backbone (Backbone): from `Teacher.backbone()`.
+        code_dim, head_width, head_depth, bf16: as in `ConditionalScoreModel`.
+        blocks (int | None): how many of the backbone's first blocks are kept; None: all.
+    """
+
+    def __init__(
+        self, backbone: Backbone, code_dim: int, head_width: int = 128, head_depth: int = 3,
+        bf16: bool = False, blocks: int | None = None,
+    ):
+        super().__init__(backbone, code_dim, head_width, head_depth, bf16=bf16)
+        if blocks is not None:
+            self.backbone.blocks = self.backbone.blocks[:blocks]
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
+        """x_t (B, L, C), t (B, 1, 1) in (0, 1], labels (B,) → logits (B, L), dtype of x_t."""
+        x = precondition(t)[2] * x_t  # unit variance
+        h = self.features(x, labels)  # (B, L, D)
+        with self._autocast(x.device.type):
+            out = self.head(x, t, h)
+        return 4 * out.to(x.dtype).mean(-1)  # of C numbers, each of which starts at 0

@@ -25,7 +25,12 @@ from train.data.batches import batch_indices
 from train.data.shards.samples import distillation_tokens
 from train.dd1 import load_pairs, pair_latents
 from train.engine import loop, optim
-from train.engine.assemble import load_score_model, load_teacher, new_score_model
+from train.engine.assemble import (
+    load_score_model,
+    load_teacher,
+    new_discriminator,
+    new_score_model,
+)
 from train.engine.distributed import average_gradients, is_main, own_part, total
 from train.engine.paths import first_weights, run_folder
 from train.engine.recompute import checkpoint_blocks
@@ -59,14 +64,18 @@ class CSDJob:
             self.pairs, _ = load_pairs(cfg, teacher, data, warm)
             self.pair_eps = pair_latents(cfg, teacher, warm)  # (pairs, L, C)
         average = average_of(generator, opts)
-        checkpoint_blocks(opts, generator, guidance)
-        shard(cfg, generator, guidance, average.module, teacher.transformer)
-        self.optimizers = {"generator": optim.adam(generator, self.opts),
-                           "guidance": optim.adam(guidance, self.opts)}
-        self.trainer = CSDTrainer(teacher, generator, guidance, self.optimizers["generator"],
-                                  self.optimizers["guidance"], self.options(),
-                                  average_gradients, average, average_in_last, total)
-        self.networks = {"generator": generator, "guidance": guidance, "ema": average}
+        trained = {"generator": generator, "guidance": guidance}
+        if opts.adversarial > 0:
+            trained["discriminator"] = new_discriminator(cfg, teacher, opts)
+        checkpoint_blocks(opts, *trained.values())
+        shard(cfg, *trained.values(), average.module, teacher.transformer)
+        self.optimizers = {name: optim.adam(network, opts) for name, network in trained.items()}
+        self.trainer = CSDTrainer(
+            teacher, generator, guidance, self.optimizers["generator"],
+            self.optimizers["guidance"], self.options(), average_gradients, average,
+            average_in_last, total, trained.get("discriminator"),
+            self.optimizers.get("discriminator"))
+        self.networks = {**trained, "ema": average}
 
     def options(self) -> CSDStage:
         """The stage's own, with what the regression of pairs takes from the stage warm."""
@@ -80,15 +89,23 @@ class CSDJob:
         hold, n = self.prepare(i), len(self.data.labels)
         eps = torch.randn(o.batch, self.teacher.num_tokens, self.teacher.code_dim, device=device)
         labels = self.data.labels[batch_indices(n, o.batch, i, self.cfg.seed)].to(device)
+        real = self.real(i) if self.trainer.discriminator is not None else None
         if self.pairs is None:
-            return self.trainer.step(eps, labels, hold=hold, part=own_part())
+            return self.trainer.step(eps, labels, hold=hold, part=own_part(), real=real)
         chosen = batch_indices(len(self.pair_eps), o.batch, i,
                                stream_seed(self.cfg.seed, "pairs of a batch"))
         chosen = chosen[: round(o.pair_share * o.batch)]
         eps[: len(chosen)] = self.pair_eps[chosen].to(device)
         labels[: len(chosen)] = self.pairs["labels"][chosen].to(device)
         targets = self.pairs["tokens"][chosen].to(device)
-        return self.trainer.step(eps, labels, targets, hold, own_part())
+        return self.trainer.step(eps, labels, targets, hold, own_part(), real)
+
+    def real(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens (batch, L) and labels (batch,) of data for the discriminator in step i."""
+        rows = batch_indices(len(self.data.labels), self.opts.batch, i,
+                             stream_seed(self.cfg.seed, "data for the discriminator"))
+        device = self.teacher.device
+        return self.data.tokens[rows].long().to(device), self.data.labels[rows].to(device)
 
     def prepare(self, i: int) -> bool:
         """Learning rates and steps of ψ for step i; at the start of the alignment the average goes
@@ -96,9 +113,12 @@ class CSDJob:
         o, warm, at = self.opts, None, self.opts.align_at
         if o.warmup_guidance is not None:
             warm = (i + 1) * o.guidance_steps / max(1, o.warmup_guidance)
-        moving = i >= o.guidance_first
-        for name, lr in (("generator", o.lr * moving), ("guidance", o.lr_guidance)):
-            optim.set_lr(self.optimizers[name], lr * optim.schedule(i, o, lr, warm))
+        self.trainer.adversarial = o.adversarial if i >= o.adversarial_from else 0.0
+        rates = {"generator": o.lr * (i >= o.guidance_first), "guidance": o.lr_guidance,
+                 "discriminator": o.lr_discriminator}
+        for name, optimizer in self.optimizers.items():
+            lr = rates[name]
+            optim.set_lr(optimizer, lr * optim.schedule(i, o, lr, warm))
         if at is None:
             return False
         if i == at:

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from dd2core.csd import CSDOptions, CSDTrainer, backward_mean
+from dd2core.csd import CSDOptions, CSDTrainer
 from dd2core.gts import ScoreOptions, gts_step_loss
 from dd2core.noise import WHOLE, Part, same_draws
+from dd2core.score_model import Discriminator
+from dd2core.tools.gradients import backward_mean
 from tests.support import tiny
 
 B, L, V, C = 8, 16, 32, 4
@@ -18,7 +20,13 @@ def trainer(accumulate: int, **options) -> CSDTrainer:
     teacher = tiny.teacher().double()
     nets = [tiny.score_model(teacher, seed).double() for seed in (1, 2)]
     optimizers = [torch.optim.SGD(m.parameters(), 0.1) for m in nets]
-    return CSDTrainer(teacher, *nets, *optimizers, CSDOptions(accumulate=accumulate, **options))
+    if "adversarial" not in options:
+        return CSDTrainer(teacher, *nets, *optimizers, CSDOptions(accumulate=accumulate, **options))
+    judge = Discriminator(teacher.backbone(), C, 16, 2).double()
+    torch.nn.init.constant_(judge.head.out.weight, 0.1)
+    return CSDTrainer(teacher, *nets, *optimizers, CSDOptions(accumulate=accumulate, **options),
+                      discriminator=judge,
+                      discriminator_optimizer=torch.optim.SGD(judge.parameters(), 0.1))
 
 
 def watch(t: CSDTrainer) -> list[torch.Tensor]:
@@ -69,7 +77,7 @@ def test_what_a_network_draws_inside_is_its_parts_own_however_the_part_came_abou
 
 CASES = [{}, {"form": "sid", "guidance_steps": 2, "fresh": True, "fcs_times": 3},
          {"guidance_steps": 2, "pair_weight": 0.7, "targets": 3, "prefix": "continuous"},
-         {"hold": True, "guidance_steps": 2}]
+         {"hold": True, "guidance_steps": 2}, {"adversarial": 3.0}]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -78,14 +86,15 @@ def test_csd_in_passes_has_the_samples_of_one_and_its_gradients(case):
     options = {k: v for k, v in case.items() if k not in ("targets", "hold")}
     torch.manual_seed(0)
     known = torch.randint(V, (case["targets"], L)) if "targets" in case else None
+    real = (torch.randint(V, (B, L)), LABELS.flip(0)) if "adversarial" in case else None
     ends = {}
     for passes in (1, 2, 4):
         t = trainer(passes, **options)
         seen = watch(t)
         torch.manual_seed(7)
-        said = [t.step(torch.randn(B, L, C).double(), LABELS, known, case.get("hold", False))
-                for _ in range(2)]
-        weights = torch.cat([p.detach().flatten() for m in (t.generator, t.guidance, t.ema)
+        said = [t.step(torch.randn(B, L, C).double(), LABELS, known, case.get("hold", False),
+                       real=real) for _ in range(2)]
+        weights = torch.cat([p.detach().flatten() for m in (*t.optimizers, t.ema)
                              for p in m.parameters()])
         ends[passes] = seen, said, weights
     seen, said, weights = ends.pop(1)

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from dd2core.baselines import dd1_loss, parallel_sample
-from dd2core.csd import Batch, CSDOptions, CSDTrainer, frozen
+from dd2core.csd import Batch, CSDOptions, CSDTrainer
 from dd2core.ema import EMA, ema_weight
 from dd2core.families.codebook import token_entropy as entropy
 from dd2core.gts import ScoreOptions, gts_step_loss
 from dd2core.sampling import Sampling
 from dd2core.score_model import ConditionalScoreModel
+from dd2core.tools.gradients import frozen
 from tests.support import tiny
 from tests.support.pairs import PairTeacher
 

@@ -8,13 +8,13 @@ from torch import nn
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
 from dd2core.families.llamagen.vector_input import with_mlp_input
-from dd2core.score_model import ConditionalScoreModel
+from dd2core.score_model import ConditionalScoreModel, Discriminator
 from dd2core.store import folder
 from dd2core.store.files import load_strict, read_tensors
 from dd2core.teacher import Teacher
 from train.data.tokens import class_names
 from train.engine import base
-from train.settings.schema import Config
+from train.settings.schema import Config, CSDStage
 
 
 def new_tokenizer(cfg: Config) -> nn.Module:
@@ -90,6 +90,20 @@ def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalSco
     model = ConditionalScoreModel(
         teacher.backbone(), teacher.code_dim, h.width, h.depth, h.t_init, bf16, h.prediction
     )
+    return model.to(teacher.device)
+
+
+def new_discriminator(cfg: Config, teacher: Teacher, opts: CSDStage) -> Discriminator:
+    """Blocks of the teacher's backbone and a fresh head, on the teacher's device.
+
+    Raises:
+        DD2Error: more blocks are asked for than the teacher has.
+    """
+    backbone, h, blocks = teacher.backbone(), cfg.head, opts.adversarial_depth
+    if blocks is not None and blocks > len(backbone.blocks):
+        raise DD2Error(f"adversarial_depth={blocks} must be at most the teacher's "
+                       f"{len(backbone.blocks)} blocks.")
+    model = Discriminator(backbone, teacher.code_dim, h.width, h.depth, opts.bf16, blocks)
     return model.to(teacher.device)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dd2core.csd import backward_mean, clip_gradients
 from dd2core.noise import Part, same_draws
+from dd2core.tools.gradients import backward_mean, clip_gradients
 from train.engine import distributed
 from train.engine.sharding import average_in_last
 from train.settings.schema import Stage

@@ -10,31 +10,29 @@ and no memory on a laptop.
 import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from dd2core.csd import Batch, CSDTrainer, backward_mean
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
 from dd2core.families.llamagen.settings import with_vector_input
-from dd2core.gts import gts_step_loss
-from dd2core.noise import Part, same_draws
+from dd2core.noise import Part
 from dd2core.score_model import ConditionalScoreModel
 from dd2core.store.folder import describe
 from dd2core.teacher import Teacher
 from train.engine import base
-from train.engine.assemble import new_score_model, new_tokenizer
+from train.engine.assemble import new_discriminator, new_score_model, new_tokenizer
 from train.engine.recompute import checkpoint_blocks
 from train.measure.counting.alive import Alive, mark_blocks
 from train.measure.counting.depth import Count, at_depth
+from train.measure.counting.steps import STEPS, kinds_of_steps, trained
 from train.measure.flops import attention_flops
-from train.settings.schema import AdaptStage, Config, CSDStage, GTSStage, Stage
+from train.settings.schema import AdaptStage, Config
 
 IMAGENET_CLASSES = 1000  # of the official models, for which costs are estimated
 LARGE = 50e6  # parameters of a teacher whose step is estimated
@@ -101,98 +99,11 @@ def count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-# Images of a batch, the parts of it that are worked on, and what is called after each kind of work.
-Step = Callable[[int, list[Part], Callable[[str], None]], None]
-
-
-def gts_step(o: GTSStage, teacher: Teacher, networks: list) -> Step:
-    """Forward and backward passes of the stage gts on parts of a batch."""
-    model = networks[0]
-
-    def step(batch: int, parts: list[Part], done: Callable[[str], None]) -> None:
-        tokens, labels = _data(teacher, batch)
-        for head_only in (True, False) if o.head_steps else (False,):
-            model.zero_grad(set_to_none=True)  # as in the stages: the last step's lived until now
-            backward_mean(model, (
-                gts_step_loss(model, teacher, part.take(tokens), part.take(labels), o, True,
-                              head_only, part, o.target)
-                for part in same_draws(parts, teacher.device)), len(parts))
-            done("head" if head_only else "whole")
-
-    return step
-
-
-def csd_step(o: CSDStage, teacher: Teacher, networks: list) -> Step:
-    """The trainer's own updates, one of each network, without what needs content: optimisers and
-    logged numbers."""
-    trainer = CSDTrainer(teacher, *networks, None, None, dataclasses.replace(o, guidance_steps=1))
-    trainer.note = lambda made, score: None
-
-    def step(batch: int, parts: list[Part], done: Callable[[str], None]) -> None:
-        _, labels = _data(teacher, batch)
-        eps = torch.randn(batch, teacher.num_tokens, teacher.code_dim)
-        made = trainer.passes(Batch(eps, labels), parts)
-        done("pass of G")
-        for network, loss in trainer.updates():
-            network.zero_grad(set_to_none=True)
-            backward_mean(network, trainer.losses(network, loss, made), len(parts))
-            done("G" if network is trainer.generator else "psi")
-
-    return step
-
-
-def adapt_step(o: AdaptStage, teacher: Teacher, networks: list) -> Step:
-    """Forward and backward passes of the stage adapt."""
-    model = networks[0]
-
-    def step(batch: int, parts: list[Part], done: Callable[[str], None]) -> None:
-        model.zero_grad(set_to_none=True)
-        data = [_data(teacher, batch // part.count) for part in parts]
-        with torch.autocast("cpu", torch.bfloat16, enabled=o.bf16):
-            losses = (F.cross_entropy(model(x, y).float().flatten(0, 1), x.flatten())
-                      for x, y in data)
-            backward_mean(model, losses, len(parts))
-        done("whole")
-
-    return step
-
-
-def kinds_of_steps(o: Stage, flops: dict[str, int]) -> list[tuple[int, str, int]]:
-    """The steps of a stage by what they do, the usual ones first: how many, in words, operations.
-
-    Args:
-        o (Stage): of the stage.
-        flops (dict[str, int]): of each kind of work, as the steps above name it.
-    """
-    if isinstance(o, GTSStage):
-        few = min(o.head_steps, o.steps)
-        return [(o.steps - few, "", flops["whole"]),
-                (few, "that train the head alone", flops.get("head", 0))]
-    if not isinstance(o, CSDStage):
-        return [(o.steps, "", flops["whole"])]
-    at = o.steps if o.align_at is None else min(o.align_at, o.steps)
-    held = min(o.align_steps, o.steps - at)
-    r, after = o.guidance_steps, o.guidance_steps_after or o.guidance_steps
-    psi, generator = flops["psi"], flops["pass of G"] + flops["G"]
-    return [(at, "", r * psi + generator),
-            (held, "on hold", r * psi + flops["pass of G"]),
-            (o.steps - at - held, "after the alignment", after * psi + generator)]
-
-
-STEPS = {  # stage → step, networks that it trains
-    "adapt": (adapt_step, 1), "gts": (gts_step, 1), "csd": (csd_step, 2), "tune": (csd_step, 2)}
-
-
 def fill_gradients(networks: list) -> None:
     """Gradients as a step before would have left them."""
     for module in networks:
         for p in module.parameters():
             p.grad = torch.empty_like(p)
-
-
-def _data(teacher: Teacher, batch: int) -> tuple[Tensor, Tensor]:
-    tokens = torch.randint(teacher.num_codes, (batch, teacher.num_tokens))
-    return tokens, torch.randint(teacher.num_classes, (batch,))
 
 
 @contextlib.contextmanager
@@ -205,13 +116,18 @@ def _counting() -> Iterator[tuple[FlopCounterMode, Alive]]:
 
 
 def _networks(cfg: Config, stage: str, depth: int | None = None) -> tuple[Teacher, list]:
-    """The teacher and what the stage trains, on the meta device."""
+    """The teacher and what the stage trains, on the meta device: all as deep as the teacher, so a
+    shallower discriminator costs less than is said."""
     teacher, opts = build_teacher(cfg, depth=depth), getattr(cfg, stage)
     with torch.device("meta"):
-        return teacher, [
+        networks: list[nn.Module] = [
             copy.deepcopy(teacher.transformer).requires_grad_(True)
             if isinstance(opts, AdaptStage) else new_score_model(cfg, teacher, opts.bf16)
             for _ in range(STEPS[stage][1])]
+        if trained(cfg, stage) > len(networks):
+            whole = dataclasses.replace(opts, adversarial_depth=None)
+            networks.append(new_discriminator(cfg, teacher, whole))
+        return teacher, networks
 
 
 def _count(cfg: Config, stage: str, batch: int, depth: int) -> Count:
@@ -250,14 +166,14 @@ def estimate(cfg: Config, stage: str, batch: int) -> tuple[Cost, Teacher, Condit
     opts, passes = getattr(cfg, stage), getattr(cfg, stage).accumulate
     teacher, networks = _networks(cfg, stage)
     found = at_depth(len(networks[0].backbone.blocks), partial(_count, cfg, stage, batch))
-    trained, one = sum(count(m) for m in networks), count(networks[0])
+    together, one = sum(count(m) for m in networks), count(networks[0])
     others = max(0, passes - 2) * batch * teacher.num_tokens * (4 * teacher.code_dim + 8)
-    working = max(0, found.peak - found.weights - 4 * trained)
+    working = max(0, found.peak - found.weights - 4 * together)
     working += others if len(networks) > 1 else 0
     if cfg.processes > 1 and not cfg.shard:
         working = max(working, 4 * one)  # all gradients in one piece, to be averaged
     steps = tuple(kinds_of_steps(opts, found.work))
-    return (Cost(found.weights + 4 * one, 4 * trained, 8 * trained, working, steps), teacher,
+    return (Cost(found.weights + 4 * one, 4 * together, 8 * together, working, steps), teacher,
             networks[0])
 
 
@@ -313,7 +229,7 @@ def report(cfg: Config, stage: str) -> list[str]:
     if cfg.shard and cfg.processes > 1:
         where = f" in nodes of {sharing(cfg)}" if sharing(cfg) < cfg.processes else ""
         how += f", sharded{where} ({cost.fixed / 2**30:.1f} before that, at the start)"
-        cost = sharded(cost, teacher, model, STEPS[stage][1], sharing(cfg), opts.accumulate)
+        cost = sharded(cost, teacher, model, trained(cfg, stage), sharing(cfg), opts.accumulate)
     gib = {k: getattr(cost, k) / 2**30
            for k in ("fixed", "gradients", "optimizer", "working", "total")}
     names = (model.new_parameters() if isinstance(model, ConditionalScoreModel)
@@ -325,7 +241,7 @@ def report(cfg: Config, stage: str) -> list[str]:
     hours = sum(n * each for n, _, each in cost.steps) * cfg.processes / SPEED / 3600
     return [
         f"{stage}: teacher {count(teacher.transformer) / 1e6:.1f} M parameters, its tokenizer "
-        f"{count(teacher.tokenizer) / 1e6:.1f} M, {STEPS[stage][1]} network(s) of "
+        f"{count(teacher.tokenizer) / 1e6:.1f} M, {trained(cfg, stage)} network(s) of "
         f"{count(model) / 1e6:.1f} M ({new / 1e6:.1f} M of them new)",
         f"{stage}: {gib['total']:.1f} GiB per GPU at {batch} images on each of {cfg.processes}"
         f"{how}: weights and average {gib['fixed']:.1f}, gradients {gib['gradients']:.1f}, "

@@ -8,7 +8,8 @@ speed, and the paper's hours say at which speed these operations would have take
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from train.measure.cost import SPEED, STEPS, Cost, estimate, sharded, sharing
+from train.measure.cost import SPEED, Cost, estimate, sharded, sharing
+from train.measure.counting.steps import trained
 from train.settings.cli import load_config
 from train.settings.schema import Config
 
@@ -67,7 +68,7 @@ def stage_cost(cfg: Config, stage: str) -> Cost:
     cost, teacher, model = estimate(cfg, stage, o.batch // (cfg.processes * o.accumulate))
     if not cfg.shard:
         return cost
-    return sharded(cost, teacher, model, STEPS[stage][1], sharing(cfg), o.accumulate)
+    return sharded(cost, teacher, model, trained(cfg, stage), sharing(cfg), o.accumulate)
 
 
 def rows(name: str) -> Iterator[Row]:

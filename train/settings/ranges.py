@@ -11,7 +11,8 @@ from train.settings.schema import Config, CSDStage
 # Intervals: [ and ] belong to it, ( and ) do not. None, where a setting may be it, is not checked.
 RANGES = {
     **dict.fromkeys(
-        ("accumulate", "batch", "batches", "channels", "check_every", "chunk", "code_dim", "crops",
+        ("accumulate", "adversarial_depth", "batch", "batches", "channels", "check_every", "chunk",
+         "code_dim", "crops",
          "depth", "disc_levels", "disc_width", "euler_steps", "features", "groups",
          "guidance_steps", "heads", "hidden", "input_hidden", "input_layers",
          "image_size", "log_every", "mult", "n", "node_size", "num_codes", "pair_batch", "pairs",
@@ -38,6 +39,7 @@ RANGES = {
     **dict.fromkeys(("class_dropout", "pair_share", "second_share"), "[0, 1]"),
     "timeout": "[5, inf)", "restarts": "[0, inf)",
     "quantile": "(0, 1)", "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
+    "adversarial_t_max": "(0, 1]",
     "alpha": "(-inf, inf)", "cfg": "(-inf, inf)", "seed": "[0, 2147483648)",
 }
 MAY_BE_0 = ("adapt.steps", "warm.steps", "tune.steps")  # stages that may be left out
@@ -80,6 +82,9 @@ def check_ranges(cfg: Config) -> None:
             raise DD2Error(f"{key}.t_min={o.t_min} must be less than {key}.t_max={o.t_max}.")
         if isinstance(o, CSDStage):
             _check_average(key, o)
+            if o.adversarial > 0 and o.t_min >= o.adversarial_t_max:
+                raise DD2Error(f"{key}.t_min={o.t_min} must be less than {key}.adversarial_t_max="
+                               f"{o.adversarial_t_max}.")
     for key, name in (("name", cfg.name), ("dd1.name", cfg.dd1.name), ("warm.name", cfg.warm.name),
                       ("evaluate.tag", cfg.evaluate.tag)):
         if name is not None:

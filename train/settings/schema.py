@@ -198,10 +198,7 @@ CSD_STARTS = ("gts", "warm", "csd")
 
 @dataclass
 class CSDStage(Stage, CSDOptions):
-    """Conditional score distillation (method §4 (5)–(7)); see `CSDOptions` for the rest.
-
-    `lr` is the generator's.
-    """
+    """Conditional score distillation (method §4); `lr` is G's. See `CSDOptions` for the rest."""
 
     lr_guidance: float = 1e-3  # peak learning rate of ψ
     sampling: Sampling | None = None  # in the teacher's score; None: the preset's `sampling`
@@ -216,6 +213,8 @@ class CSDStage(Stage, CSDOptions):
     guidance_steps_after: int | None = None  # r from the end of the alignment on; None: as before
     pair_share: float = 0.0  # part of each batch whose latents are those of the stage warm's pairs
     pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
+    adversarial_from: int = 0  # step from which G feels the discriminator, which learns before it
+    lr_discriminator: float = 5e-4  # peak learning rate of the discriminator
 
     def __post_init__(self) -> None:
         super().__post_init__()

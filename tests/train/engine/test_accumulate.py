@@ -24,7 +24,7 @@ STAGES = ("teacher", "gts", "warm", "csd", "tune", "dd1")
 # as in dd1's second step.
 WORDS = ("teacher.token_input=table", "csd.form=sid", "csd.guidance_steps=2", "csd.fresh=true",
          "csd.align_at=3", "csd.align_steps=1", "csd.pair_share=0.4", "gts.head_steps=2",
-         "tune.steps=6", "dd1.second_share=0.4", "dd1.second_start=3")
+         "tune.steps=6", "tune.adversarial=0.5", "dd1.second_share=0.4", "dd1.second_start=3")
 TWO = tuple(f"{stage}.accumulate=2" for stage in STAGES)
 FOUR = tuple(f"{stage}.accumulate=4" for stage in STAGES)
 AGAIN = tuple(f"{stage}.checkpoint_blocks=true" for stage in STAGES)

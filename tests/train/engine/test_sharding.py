@@ -22,7 +22,8 @@ from train.engine.record.meter import TIMES
 CPU = torch.device("cpu")
 STAGES = {"llamagen": ("teacher", "gts", "warm", "csd"), "var": ("gts", "csd")}
 WORDS = {  # a token table, whose Linear(C, D) has no gradient in every other step; both forms
-    "llamagen": ("teacher.token_input=table", "csd.form=sid", "csd.guidance_steps=2"),
+    "llamagen": ("teacher.token_input=table", "csd.form=sid", "csd.guidance_steps=2",
+                 "csd.adversarial=0.5", "csd.adversarial_depth=1"),
     "var": ("family=var", "tokenizer.patch_nums=[1,2,4]", "sampling.cfg=1.0",
             "csd.start=gts", "csd.pair_share=0"),
 }

@@ -10,9 +10,10 @@ import torch
 from dd2core.errors import DD2Error
 from dd2core.sampling import Sampling
 from dd2core.store.files import write_tensors
+from tests.support import tiny
 from tests.support.train_helpers import config
 from tests.train.settings.toy_stages import computed, sequences, toy
-from train.engine.assemble import new_tokenizer
+from train.engine.assemble import new_discriminator, new_tokenizer
 from train.settings.schema import Config, Stage
 
 
@@ -46,6 +47,7 @@ def csd(stage: str) -> dict[str, To]:
     """Of csd and tune."""
     pairs, sid = {f"{stage}__pair_share": 0.5, "warm__euler_steps": 2}, {f"{stage}__form": "sid"}
     first, at = {f"{stage}__ema_first": 2}, {f"{stage}__align_at": 1}
+    judge = {f"{stage}__adversarial": 0.5}
     snaps = {f"{stage}__grid_every": 1, f"{stage}__average": [1, 2]}
     return {
         **STAGE, **PASSES, **SCORE, "form": to("sid"), "alpha": to(0.4, **sid),
@@ -57,7 +59,9 @@ def csd(stage: str) -> dict[str, To]:
         "guidance_from_teacher": to(True), "guidance_first": to(1), "warmup_guidance": to(10),
         "align_at": to(1), "align_steps": to(1, **at),
         "guidance_steps_after": to(2, **at), "pair_share": to(0.5, warm__euler_steps=2),
-        "pair_weight": to(2.0, **pairs)}
+        "pair_weight": to(2.0, **pairs), "adversarial": to(0.5),
+        "adversarial_from": to(1, **judge),
+        "adversarial_t_max": to(0.6, **judge), "lr_discriminator": to(0.02, **judge)}
 
 
 def dd1(stage: str) -> dict[str, To]:
@@ -121,7 +125,9 @@ NOTHING = {
     **{f"{stage}.name": "the folder's name: `test_settings_reach.py`"
        for stage in ("dd1", "warm", "classifier")},
 }
-ELSEWHERE = {  # what takes a file
+ELSEWHERE = {  # what takes a file, or a deeper teacher
+    **{f"{stage}.adversarial_depth": "test_the_discriminator_has_as_many_blocks_as_are_asked_for"
+       for stage in ("csd", "tune")},
     "tokenizer.init": "test_a_tokenizer_begins_from_a_file",
     "tokenizer.decoder_only": "test_a_tokenizer_begins_from_a_file",
     "tokenizer.perceptual_net": "test_the_perceptual_term_looks_with_the_net_that_is_named"}
@@ -197,6 +203,16 @@ def test_every_setting_of_every_stage_has_an_entry():
         missing += sorted(own ^ set(known))
     assert not missing, f"no entry here, or no such setting: {missing}"
     assert set(ELSEWHERE.values()) <= globals().keys()
+
+
+def test_the_discriminator_has_as_many_blocks_as_are_asked_for():
+    teacher, cfg = tiny.teacher(depth=3), config("tune.adversarial=1")
+    for asked, found in ((None, 3), (2, 2), (3, 3)):
+        cfg.tune.adversarial_depth = asked
+        assert len(new_discriminator(cfg, teacher, cfg.tune).backbone.blocks) == found
+    cfg.tune.adversarial_depth = 4
+    with pytest.raises(DD2Error, match="adversarial_depth=4 must be at most the teacher's 3"):
+        new_discriminator(cfg, teacher, cfg.tune)
 
 
 def test_a_tokenizer_begins_from_a_file(out):

@@ -19,7 +19,7 @@ from tests.support.train_helpers import GREY, cli, config
 from train.engine.assemble import load_teacher
 from train.engine.recompute import checkpoint_blocks
 from train.measure import cost, flops
-from train.measure.counting import depth
+from train.measure.counting import depth, steps
 from train.results import plans
 from train.results.plans import PAPER_HOURS, PARTS
 from train.settings.cli import PRESETS, ROOT, find_preset, load_config
@@ -115,7 +115,7 @@ def test_the_table_of_plans_has_the_presets_steps_and_passes():
     rows = re.findall(r"^\| `([\w-]+)` \| ([\w, ]+) \| (\d+) × (\d+) \| \d+ \| ([\d,]+) \|",
                       (ROOT / "docs" / "fullsize.md").read_text(), re.MULTILINE)
     assert {name for name, *_ in rows} == set(plans.PRESETS) == set(ALL)
-    for name, part, images, passes, steps in rows:
+    for name, part, images, passes, taken in rows:
         cfg = load_config([f"preset={name}"])
         stage = {p: s for s, found in PARTS.items() for p in found.values()}[part]
         o = getattr(cfg, stage)
@@ -123,7 +123,7 @@ def test_the_table_of_plans_has_the_presets_steps_and_passes():
                                               o.accumulate)
         held, head = getattr(o, "align_steps", 0), getattr(o, "head_steps", 0)
         expected = {"alignment": held, "GTS, head": head}.get(part, o.steps - held - head)
-        assert int(steps.replace(",", "")) == expected
+        assert int(taken.replace(",", "")) == expected
 
 
 def test_a_row_of_the_plans_is_the_sum_of_its_kinds_of_steps(monkeypatch):
@@ -145,9 +145,12 @@ def test_a_row_of_the_plans_is_the_sum_of_its_kinds_of_steps(monkeypatch):
 def real_step(cfg, stage, batch):
     """Operations and living bytes of a real step, networks and all."""
     teacher = load_teacher(cfg, CPU)
-    make_step, copies = cost.STEPS[stage]
+    make_step, copies = steps.STEPS[stage]
     networks = [cost.new_score_model(cfg, teacher, False) for _ in range(copies)]
-    step = make_step(o := getattr(cfg, stage), teacher, networks)
+    o = getattr(cfg, stage)
+    if getattr(o, "adversarial", 0):
+        networks.append(cost.new_discriminator(cfg, teacher, o))
+    step = make_step(o, teacher, networks)
     checkpoint_blocks(o, *networks)
     parts = Part(0, cfg.processes).split(o.accumulate)
     with FlopCounterMode(display=False, custom_mapping=flops.attention_flops()) as counted, \
@@ -163,7 +166,7 @@ def real_step(cfg, stage, batch):
 
 @pytest.mark.parametrize("words", [
     (), ("teacher.token_input=table",), ("gts.chunk=7",), ("{}.checkpoint_blocks=true",),
-    ("{}.accumulate=3", "processes=2", "csd.form=sid", "csd.fresh=true")])
+    ("{}.accumulate=3", "processes=2", "csd.form=sid", "csd.fresh=true", "csd.adversarial=1")])
 @pytest.mark.parametrize("stage", ["gts", "csd"])
 def test_the_estimate_is_what_a_real_step_takes(stage, words, monkeypatch):
     monkeypatch.setattr(cost, "IMAGENET_CLASSES", 3)  # those of the pictures

@@ -21,7 +21,8 @@ from train.dd1 import load_pairs
 from train.engine.origin import _settings, differences
 from train.engine.paths import first_weights
 from train.engine.run_folder import Run
-from train.measure import agreement, cost
+from train.measure import agreement
+from train.measure.counting import steps
 from train.measure.quality.extractors import Extractors
 from train.settings.help import shown
 from train.settings.ranges import IDLE
@@ -87,10 +88,10 @@ def test_a_stage_that_learns_from_pictures_knows_how_they_became_squares(stage):
 @pytest.mark.parametrize("target", GTS_TARGETS)
 def test_the_plan_of_gts_is_of_the_target_that_is_asked_for(target, monkeypatch):
     seen, asked = [], inspect.signature(gts_step_loss)
-    monkeypatch.setattr(cost, "gts_step_loss", lambda *a: (
+    monkeypatch.setattr(steps, "gts_step_loss", lambda *a: (
         seen.append(asked.bind(*a).arguments["target"]) or torch.zeros((), requires_grad=True)))
     o = config(f"gts.target={target}", "gts.head_steps=1").gts
-    step = cost.gts_step(o, tiny.teacher(depth=1), [torch.nn.Linear(1, 1)])
+    step = steps.gts_step(o, tiny.teacher(depth=1), [torch.nn.Linear(1, 1)])
     step(2, WHOLE.split(2), lambda work: None)
     assert seen == [target] * 4  # two passes with the head alone, two with all
 

@@ -8,7 +8,8 @@ import torch
 
 from dd2core.errors import DD2Error
 from train.engine import distributed
-from train.measure.cost import STEPS, estimate
+from train.measure.cost import estimate
+from train.measure.counting.steps import STEPS
 from train.settings.schema import Config
 
 # Dense bfloat16 peak in FLOP/s by a part of the GPU's name, as the maker says; the first that fits.
