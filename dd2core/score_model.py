@@ -28,6 +28,26 @@ def time_features(t: Tensor, dim: int = TIME_FREQUENCIES) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
+def keep_blocks(backbone: Backbone, blocks: int | None, name: str = "blocks") -> None:
+    """Leave a backbone its first blocks alone.
+
+    Args:
+        backbone (Backbone): is changed.
+        blocks (int | None): how many; None: all.
+        name (str): what the number is called in the error.
+
+    Raises:
+        DD2Error: it has not so many.
+    """
+    found = len(backbone.blocks)
+    if blocks is None:
+        return
+    if not 1 <= blocks <= found:
+        raise DD2Error(f"{name}={blocks} must be at least 1 and at most the teacher's {found} "
+                       "blocks.")
+    backbone.blocks = backbone.blocks[:blocks]
+
+
 class ScoreHead(nn.Module):
     """MLP with adaptive layer norm: (c_in·x_t, t, h) → F.
 
@@ -153,7 +173,10 @@ class Discriminator(ConditionalScoreModel):
     Args:
         backbone (Backbone): from `Teacher.backbone()`.
         code_dim, head_width, head_depth, bf16: as in `ConditionalScoreModel`.
-        blocks (int | None): how many of the backbone's first blocks are kept; None: all.
+        blocks (int | None): see `keep_blocks`.
+
+    Raises:
+        DD2Error: the backbone has not so many blocks.
     """
 
     def __init__(
@@ -161,8 +184,7 @@ class Discriminator(ConditionalScoreModel):
         bf16: bool = False, blocks: int | None = None,
     ):
         super().__init__(backbone, code_dim, head_width, head_depth, bf16=bf16)
-        if blocks is not None:
-            self.backbone.blocks = self.backbone.blocks[:blocks]
+        keep_blocks(backbone, blocks, "adversarial_depth")
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:  # type: ignore[override]
         """x_t (B, L, C), t (B, 1, 1) in (0, 1], labels (B,) → logits (B, L), dtype of x_t."""

@@ -26,9 +26,11 @@ from train.data.shards.samples import distillation_tokens
 from train.dd1 import load_pairs, pair_latents
 from train.engine import loop, optim
 from train.engine.assemble import (
+    load_generator,
     load_score_model,
     load_teacher,
     new_discriminator,
+    new_generator,
     new_score_model,
 )
 from train.engine.distributed import average_gradients, is_main, own_part, total
@@ -49,10 +51,10 @@ class CSDJob:
         self.folder = folder
         first = first_weights(cfg, opts.start)
         fresh = opts.generator_from_teacher, opts.guidance_from_teacher
-        generator, guidance = (
-            new_score_model(cfg, teacher, opts.bf16) if new else
-            load_score_model(cfg, teacher, path, opts.bf16)
-            for new, path in zip(fresh, first, strict=True))
+        generator = (new_generator(cfg, teacher, opts.bf16) if fresh[0] else
+                     load_generator(cfg, teacher, first[0], opts.bf16))
+        guidance = (new_score_model(cfg, teacher, opts.bf16) if fresh[1] else
+                    load_score_model(cfg, teacher, first[1], opts.bf16))
         self.pairs = None
         if opts.pair_share > 0:
             if not round(opts.pair_share * opts.batch):

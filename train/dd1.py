@@ -28,7 +28,7 @@ from dd2core.store.names import PAIRS, RESULT, weights
 from train.data.batches import batch_indices, evenly
 from train.data.shards.samples import distillation_tokens
 from train.engine import loop, optim
-from train.engine.assemble import load_score_model, load_teacher
+from train.engine.assemble import load_generator, load_teacher
 from train.engine.distributed import gather, is_main, rank, world
 from train.engine.paths import first_weights, run_folder
 from train.engine.recompute import checkpoint_blocks
@@ -102,7 +102,7 @@ class DD1Job:
         self.cfg, self.opts, self.teacher, self.pairs = cfg, opts, teacher, pairs
         self.seconds = seconds
         first, _ = first_weights(cfg, "gts")
-        self.model = load_score_model(cfg, teacher, first, self.opts.bf16)
+        self.model = load_generator(cfg, teacher, first, self.opts.bf16)
         self.ema = EMA(self.model, self.opts.ema)
         checkpoint_blocks(opts, self.model)
         shard(cfg, self.model, self.ema.module, teacher.transformer)

@@ -37,7 +37,7 @@ from train.data.enough import FEWEST
 from train.data.source import load_data
 from train.data.tokens import class_names
 from train.engine import base, loop
-from train.engine.assemble import load_score_model, load_teacher
+from train.engine.assemble import load_generator, load_score_model, load_teacher
 from train.engine.origin import check_made_of_present
 from train.engine.paths import run_folder
 from train.engine.record.provenance import machines
@@ -57,7 +57,8 @@ def export(cfg: Config, out: Path) -> Path:
     scores = {}
     for part in ("generator", "guidance"):
         path = run / distilled(cfg) / names.weights(part)
-        scores[part] = load_score_model(cfg, teacher, path, False) if path.exists() else None
+        load = load_generator if part == "generator" else load_score_model
+        scores[part] = load(cfg, teacher, path, False) if path.exists() else None
     model = Model(cfg.name, cfg.family, class_names(cfg), cfg.sampling, teacher,
                   scores["generator"], scores["guidance"], cfg.image_size)
     extra = _classifier(cfg, run, out, len(model.class_names))

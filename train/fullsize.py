@@ -24,7 +24,7 @@ from dd2core.noise import gaussians, uniforms
 from dd2core.store.files import write_json
 from dd2core.teacher import Teacher
 from dd2core.tools.device import pick_device
-from train.engine.assemble import new_score_model
+from train.engine.assemble import new_generator
 from train.measure.cost import build_teacher, count
 from train.measure.timing import device_name, settled, typical
 from train.results.plans import print_table
@@ -75,7 +75,7 @@ def _teacher_call(cfg: Config, o: FullSize) -> Call:
 
 def _one_step_call(cfg: Config, o: FullSize) -> Call:
     teacher = build_teacher(cfg, o.device)
-    model = new_score_model(cfg, teacher, o.bf16).requires_grad_(False).eval()
+    model = new_generator(cfg, teacher, o.bf16).requires_grad_(False).eval()
     teacher.transformer = None  # the generator has its own copy
     labels = _labels(teacher, o)
     eps = gaussians(o.batch, teacher.num_tokens, teacher.code_dim, o.seed).to(o.device)

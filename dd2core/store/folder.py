@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dd2core.errors import DD2Error
 from dd2core.families import FAMILIES
 from dd2core.sampling import Sampling
-from dd2core.score_model import ConditionalScoreModel
+from dd2core.score_model import ConditionalScoreModel, keep_blocks
 from dd2core.store.atomic import sweep
 from dd2core.store.files import (
     check_manifest,
@@ -242,6 +242,8 @@ def _score(folder: Path, part: str, teacher: Teacher, head: Head) -> Conditional
     with _built_from(folder):
         model = ConditionalScoreModel(teacher.backbone(), teacher.code_dim, head.width, head.depth,
                                       head.t_init, prediction=head.prediction)
+        if part == "generator":
+            keep_blocks(model.backbone, head.generator_depth, "head.generator_depth")
     load_strict(model, *_weights(folder, part))
     return model.to(teacher.device).requires_grad_(False).eval()
 
@@ -273,7 +275,9 @@ def save_folder(folder: Path, model: Model, dtype: torch.dtype | None = None,
     if model.generator is not None:
         h = model.generator.head
         g = model.generator
-        head = dataclasses.asdict(Head(h.out.in_features, h.depth, g.t_init, g.prediction))
+        blocks = len(g.backbone.blocks)
+        fewer = blocks if blocks < len(teacher.transformer.backbone.blocks) else None
+        head = dataclasses.asdict(Head(h.out.in_features, h.depth, g.t_init, g.prediction, fewer))
     write_json(folder / CONFIG, {
         "format": FORMAT, "name": model.name, "family": model.family, "parts": list(parts),
         "class_names": model.class_names, "sampling": dataclasses.asdict(model.sampling),

@@ -50,3 +50,4 @@ class Head:
     depth: int
     t_init: float
     prediction: str = "denoised"  # folders written before it was a choice do not have it
+    generator_depth: int | None = None  # blocks of the generator; None: as many as the teacher's

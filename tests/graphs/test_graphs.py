@@ -14,6 +14,7 @@ from dd2core.graphs.export import write_graphs
 from dd2core.noise import gaussians, uniforms
 from dd2core.pipeline import Pipeline
 from dd2core.sampling import Sampling
+from dd2core.score_model import keep_blocks
 from dd2core.store.folder import Model
 from dd2core.tools.numerics import nearest_code
 from tests.support import tiny, tiny_colour, tiny_var
@@ -28,10 +29,11 @@ def colour() -> Model:
 
 
 def plain_var() -> Model:
-    """RGB, an adaLN Linear per block or shared, no l2 norm, guidance off."""
+    """RGB, a shared adaLN Linear, no l2 norm, guidance off, a generator of one block."""
     t = tiny_var.teacher(shared=True, l2_norm=False, channels=3)
-    return Model("plain-var", "var", tiny.CLASSES, Sampling(None), t,
-                 tiny.score_model(t).requires_grad_(False).eval(), None, 16)
+    generator = tiny.score_model(t).requires_grad_(False).eval()
+    keep_blocks(generator.backbone, 1)
+    return Model("plain-var", "var", tiny.CLASSES, Sampling(None), t, generator, None, 16)
 
 
 MADE = {"tiny": tiny.model, "tiny-var": tiny_var.model, "colour": colour, "plain-var": plain_var}

@@ -120,7 +120,7 @@ def test_the_loss_counts_the_tokens_after_the_kept_ones_and_each_image_as_one():
 def job(monkeypatch, *words: str) -> DD1Job:
     """The job of the stage dd1 on random pairs, with a random network in place of a file."""
     teacher = tiny.teacher()
-    monkeypatch.setattr(dd1_stage, "load_score_model",
+    monkeypatch.setattr(dd1_stage, "load_generator",
                         lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
     cfg = config("dd1.pairs=10", "dd1.pair_batch=4", "dd1.batch=8", *words)
     source = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from dd2core import load_pipeline
 from dd2core.errors import DD2Error
 from dd2core.families.var.teacher import VARTeacher
 from dd2core.store.files import read_tensors
-from tests.support.train_helpers import config, grey, kept_tokens, log_steps
+from tests.support.train_helpers import config, copy_stages, grey, kept_tokens, log_steps
 from train.engine.assemble import new_tokenizer, new_transformer
 from train.settings.cli import load_config
 
@@ -66,6 +66,17 @@ def test_dd1_is_trained_for_two_steps_and_measured_with_them(finished):
     one, two = (json.loads((finished / "evaluate" / f"{sampler}-d.json").read_text())
                 for sampler in ("one_step", "dd1_two_steps"))
     assert (one["passes"], two["passes"]) == (1, 2) and one["fd"] != two["fd"]
+
+
+def test_a_shallower_generator_is_distilled_from_the_same_gts(finished, tmp_path):
+    out, words = tmp_path / "run", (*WORDS, "head.generator_depth=1", "csd.adversarial=1")
+    copy_stages(finished, out, "tokenizer", "classifier", "teacher", "tokens", "gts")
+    for stage in ("gts", "warm", "csd", "export"):  # gts is done: it is not the generator's
+        assert grey(stage, out, *words) is None, stage
+    pipe = load_pipeline(str(out / "model"), "cpu")
+    assert [len(m.backbone.blocks) for m in (pipe.generator, pipe.guidance)] == [1, 2]
+    assert pipe.sample_one_step([0, 1], seed=1).images.shape == (2, 16, 16, 1)
+    assert "head.generator_depth=1 (now None)" in grey("warm", out, *WORDS)
 
 
 def test_the_stages_share_one_pyramid(finished):

@@ -1,5 +1,6 @@
 """Putting the parts of an experiment together from its settings and its run folder."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from dd2core.errors import DD2Error
 from dd2core.families import find_family
 from dd2core.families.llamagen.vector_input import with_mlp_input
-from dd2core.score_model import ConditionalScoreModel, Discriminator
+from dd2core.score_model import ConditionalScoreModel, Discriminator, keep_blocks
 from dd2core.store import folder
 from dd2core.store.files import load_strict, read_tensors
 from dd2core.teacher import Teacher
@@ -36,11 +37,17 @@ def load_tokenizer(cfg: Config, device: torch.device) -> nn.Module:
     return model.requires_grad_(False).eval().to(device)
 
 
-def _load(cfg: Config, model: torch.nn.Module, path: Path) -> None:
+def _load(cfg: Config, model: torch.nn.Module, path: Path, blocks: int | None = None) -> None:
+    """The weights in `path`; of a backbone's blocks only the first, if `blocks` says how many."""
     if cfg.dry_run and not path.exists():
         print(f"dry run: {path.name} is not there yet, random weights stand in for it")
         return
-    load_strict(model, read_tensors(path, sealed=True), str(path))
+    found = read_tensors(path, sealed=True)
+    if blocks is not None:
+        number = re.compile(r"backbone\.blocks\.(\d+)\.")
+        found = {k: a for k, a in found.items()
+                 if not (of := number.match(k)) or int(of[1]) < blocks}
+    load_strict(model, found, str(path))
 
 
 def new_transformer(cfg: Config, tokenizer: nn.Module, num_classes: int) -> nn.Module:
@@ -93,17 +100,26 @@ def new_score_model(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalSco
     return model.to(teacher.device)
 
 
+def new_generator(cfg: Config, teacher: Teacher, bf16: bool) -> ConditionalScoreModel:
+    """`new_score_model` with as many blocks as the generator is to have.
+
+    Raises:
+        DD2Error: `head.generator_depth` is more than the teacher has.
+    """
+    model = new_score_model(cfg, teacher, bf16)
+    keep_blocks(model.backbone, cfg.head.generator_depth, "head.generator_depth")
+    return model
+
+
 def new_discriminator(cfg: Config, teacher: Teacher, opts: CSDStage) -> Discriminator:
     """Blocks of the teacher's backbone and a fresh head, on the teacher's device.
 
     Raises:
-        DD2Error: more blocks are asked for than the teacher has.
+        DD2Error: `adversarial_depth` is more than the teacher has.
     """
-    backbone, h, blocks = teacher.backbone(), cfg.head, opts.adversarial_depth
-    if blocks is not None and blocks > len(backbone.blocks):
-        raise DD2Error(f"adversarial_depth={blocks} must be at most the teacher's "
-                       f"{len(backbone.blocks)} blocks.")
-    model = Discriminator(backbone, teacher.code_dim, h.width, h.depth, opts.bf16, blocks)
+    h = cfg.head
+    model = Discriminator(teacher.backbone(), teacher.code_dim, h.width, h.depth, opts.bf16,
+                          opts.adversarial_depth)
     return model.to(teacher.device)
 
 
@@ -113,4 +129,14 @@ def load_score_model(
     """`new_score_model` with the weights in `path`."""
     model = new_score_model(cfg, teacher, bf16)
     _load(cfg, model, path)
+    return model
+
+
+def load_generator(
+    cfg: Config, teacher: Teacher, path: Path, bf16: bool
+) -> ConditionalScoreModel:
+    """`new_generator` with the weights in `path`: a generator's, or a deeper score network's first
+    blocks."""
+    model = new_generator(cfg, teacher, bf16)
+    _load(cfg, model, path, len(model.backbone.blocks))
     return model

@@ -90,6 +90,8 @@ def _settings(cfg: Config, stage: str) -> dict:
         found["teacher"] = {k: getattr(cfg.teacher, k) for k in ("input_hidden", "input_layers")}
     elif stage not in ("tokenizer", "classifier", "teacher"):
         found["head"] = dataclasses.asdict(cfg.head)
+        if stage == "gts":  # a network as deep as the teacher, whatever the generator will be
+            del found["head"]["generator_depth"]
     if isinstance(section, CSDStage) and section.pair_share > 0:
         found["warm"] = _bound(cfg.warm)  # whose pairs it regresses
     return found

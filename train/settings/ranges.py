@@ -13,7 +13,8 @@ RANGES = {
     **dict.fromkeys(
         ("accumulate", "adversarial_depth", "batch", "batches", "channels", "check_every", "chunk",
          "code_dim", "crops",
-         "depth", "disc_levels", "disc_width", "euler_steps", "features", "groups",
+         "depth", "disc_levels", "disc_width", "euler_steps", "features",
+         "generator_depth", "groups",
          "guidance_steps", "heads", "hidden", "input_hidden", "input_layers",
          "image_size", "log_every", "mult", "n", "node_size", "num_codes", "pair_batch", "pairs",
          "per_file",

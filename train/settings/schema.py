@@ -158,6 +158,7 @@ class HeadConfig:
     width: int = 128  # of those layers
     t_init: float = 0.83  # the generator's fixed time, in (0, 1]
     prediction: str = "denoised"  # what it gives: denoised, or velocity as in the paper
+    generator_depth: int | None = None  # blocks of the generator; None: all of the teacher's
 
 
 GTS_DATA = ("data", "samples")

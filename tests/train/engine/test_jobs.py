@@ -38,8 +38,9 @@ def data():
 def job(data, monkeypatch):
     """Makes the job of the stage csd on a tiny teacher, with random networks in place of files."""
     teacher = tiny.teacher()
-    monkeypatch.setattr(csd_stage, "load_score_model",
-                        lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
+    for name in ("load_score_model", "load_generator"):
+        monkeypatch.setattr(csd_stage, name,
+                            lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
     return lambda *words: CSDJob(config(*WORDS, *words), teacher, data, config(*WORDS, *words).csd)
 
 
@@ -265,7 +266,7 @@ def test_pairs_are_dd1s_map_of_the_latents_that_are_made_again(data, tmp_path, s
 
 def test_dd1_regresses_each_pairs_tokens_from_its_latents_and_label(monkeypatch):
     cfg, teacher, seen = config(*DD1_WORDS), tiny.teacher(), []
-    monkeypatch.setattr(dd1_stage, "load_score_model",
+    monkeypatch.setattr(dd1_stage, "load_generator",
                         lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
     loss = dd1_stage.dd1_loss
     monkeypatch.setattr(dd1_stage, "dd1_loss", lambda *a: seen.append(a) or loss(*a))

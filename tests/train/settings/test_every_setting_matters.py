@@ -13,7 +13,7 @@ from dd2core.store.files import write_tensors
 from tests.support import tiny
 from tests.support.train_helpers import config
 from tests.train.settings.toy_stages import computed, sequences, toy
-from train.engine.assemble import new_discriminator, new_tokenizer
+from train.engine.assemble import load_generator, new_discriminator, new_tokenizer
 from train.settings.schema import Config, Stage
 
 
@@ -128,6 +128,7 @@ NOTHING = {
 ELSEWHERE = {  # what takes a file, or a deeper teacher
     **{f"{stage}.adversarial_depth": "test_the_discriminator_has_as_many_blocks_as_are_asked_for"
        for stage in ("csd", "tune")},
+    "head.generator_depth": "test_the_generator_has_the_first_blocks_of_a_deeper_network",
     "tokenizer.init": "test_a_tokenizer_begins_from_a_file",
     "tokenizer.decoder_only": "test_a_tokenizer_begins_from_a_file",
     "tokenizer.perceptual_net": "test_the_perceptual_term_looks_with_the_net_that_is_named"}
@@ -211,8 +212,27 @@ def test_the_discriminator_has_as_many_blocks_as_are_asked_for():
         cfg.tune.adversarial_depth = asked
         assert len(new_discriminator(cfg, teacher, cfg.tune).backbone.blocks) == found
     cfg.tune.adversarial_depth = 4
-    with pytest.raises(DD2Error, match="adversarial_depth=4 must be at most the teacher's 3"):
+    with pytest.raises(DD2Error, match="adversarial_depth=4 must be .* the teacher's 3"):
         new_discriminator(cfg, teacher, cfg.tune)
+
+
+def test_the_generator_has_the_first_blocks_of_a_deeper_network(tmp_path):
+    teacher, cfg = tiny.teacher(depth=3), config("head.generator_depth=2")
+    deep, path = tiny.score_model(teacher, 4), tmp_path / "generator.safetensors"
+    cfg.head.width, cfg.head.depth = 16, 2
+    write_tensors(path, deep.state_dict())
+    found = load_generator(cfg, teacher, path, False).state_dict()
+    own = deep.state_dict()
+    assert {k for k in own if ".blocks.2." in k} == own.keys() - found.keys()
+    assert all(torch.equal(a, own[k]) for k, a in found.items())
+    write_tensors(path, found)  # one that is as shallow already
+    assert load_generator(cfg, teacher, path, False).state_dict().keys() == found.keys()
+    cfg.head.generator_depth = 3  # it has too few
+    with pytest.raises(DD2Error, match="does not fit this model"):
+        load_generator(cfg, teacher, path, False)
+    cfg.head.generator_depth = 4
+    with pytest.raises(DD2Error, match=r"head\.generator_depth=4 must be .* the teacher's 3"):
+        load_generator(cfg, teacher, path, False)
 
 
 def test_a_tokenizer_begins_from_a_file(out):

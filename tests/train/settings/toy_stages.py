@@ -145,7 +145,8 @@ def counted() -> Iterator[dict[str, int]]:
     samples = train.data.shards.samples
     with ExitStack() as stack:
         for place, name, new in (
-            (train.csd, "load_score_model", of_file), (train.dd1, "load_score_model", of_file),
+            (train.csd, "load_score_model", of_file), (train.csd, "load_generator", of_file),
+            (train.dd1, "load_generator", of_file),
             (train.gts, "new_score_model", lambda cfg, t, bf16: filled(cfg, t, "gts", bf16)),
             (samples, "load_tokens", lambda cfg, *a: tokens(cfg)),
             (samples, "load_samples", lambda cfg, *a: tokens(cfg, 1)),
