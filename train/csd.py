@@ -2,7 +2,7 @@
 
 The guidance network starts from the GTS network, the generator from what `csd.start` names; what is
 kept is an average of G: the running one, or with `csd.average=[first,last]` the mean of the
-snapshots between those steps.
+snapshots between those steps; with `start_share` mixed with what G began as.
 """
 
 import dataclasses
@@ -50,6 +50,7 @@ class CSDJob:
         self.cfg, self.opts, self.teacher, self.data = cfg, opts, teacher, data
         self.folder = folder
         first = first_weights(cfg, opts.start)
+        self.first = first[0]
         fresh = opts.generator_from_teacher, opts.guidance_from_teacher
         generator = (new_generator(cfg, teacher, opts.bf16) if fresh[0] else
                      load_generator(cfg, teacher, first[0], opts.bf16))
@@ -146,6 +147,8 @@ class CSDJob:
         o = self.opts
         if o.average:
             kept = mean_of_snapshots(folder, *o.average, o.grid_every)
+        if o.start_share:
+            kept = mixed(kept, self.first, o.start_share)
         write_tensors(folder / names.weights("generator"), kept, torch.float16)
         write_tensors(folder / names.weights("guidance"), guidance, torch.float16)
         write_json(folder / names.RESULT, {"images": o.steps * o.batch})
@@ -185,6 +188,18 @@ def mean_of_snapshots(folder: Path, first: int, last: int, every: int) -> dict[s
         for k, a in read_tensors(folder / names.snapshot(i), sealed=True).items():
             total[k] = total[k] + a.float() if k in total else a.float()
     return {k: a / len(steps) for k, a in total.items()}
+
+
+def mixed(kept: dict[str, Tensor], first: Path, share: float) -> dict[str, Tensor]:
+    """(1 − share)·kept + share·first: a network between where training began and where it ended.
+
+    Args:
+        kept (dict[str, Tensor]): weights of the generator.
+        first (Path): file of the weights it began as.
+        share (float): in [0, 1).
+    """
+    start = read_tensors(first, sealed=True)
+    return {k: (1 - share) * a.float() + share * start[k].float() for k, a in kept.items()}
 
 
 def distil(cfg: Config, stage: str) -> None:

@@ -36,7 +36,7 @@ RANGES = {
     **dict.fromkeys(("clip", "ema_warmup", "mlp_ratio", "neighbours_mb", "omega_min",
                      "pair_sharpness", "peak_flops", "sharpness"), "(0, inf)"),
     **dict.fromkeys(("beta1", "beta2", "crop", "dropout", "ema",
-                     "ema_first_decay"), "[0, 1)"),
+                     "ema_first_decay", "start_share"), "[0, 1)"),
     **dict.fromkeys(("class_dropout", "pair_share", "second_share"), "[0, 1]"),
     "timeout": "[5, inf)", "restarts": "[0, inf)",
     "quantile": "(0, 1)", "t_init": "(0, 1]", "t_min": "(0, 1)", "t_max": "(0, 1]",
@@ -83,6 +83,9 @@ def check_ranges(cfg: Config) -> None:
             raise DD2Error(f"{key}.t_min={o.t_min} must be less than {key}.t_max={o.t_max}.")
         if isinstance(o, CSDStage):
             _check_average(key, o)
+            if o.start_share and o.generator_from_teacher:
+                raise DD2Error(f"{key}.start_share needs a generator that was trained before: "
+                               f"leave out {key}.generator_from_teacher.")
             if o.adversarial > 0 and o.t_min >= o.adversarial_t_max:
                 raise DD2Error(f"{key}.t_min={o.t_min} must be less than {key}.adversarial_t_max="
                                f"{o.adversarial_t_max}.")

@@ -216,13 +216,12 @@ class CSDStage(Stage, CSDOptions):
     pair_weight: float = 0.25  # weight of DD1's regression on that part of the batch
     adversarial_from: int = 0  # step from which G feels the discriminator, which learns before it
     lr_discriminator: float = 5e-4  # peak learning rate of the discriminator
+    start_share: float = 0.0  # part of the generator it began as in the weights that are kept
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.start not in CSD_STARTS:
             raise DD2Error(f"start={self.start} is unknown: use {', '.join(CSD_STARTS)}.")
-        if not 0 <= self.pair_share <= 1:
-            raise DD2Error(f"pair_share={self.pair_share} must lie in [0, 1].")
 
 
 @dataclass

@@ -180,7 +180,7 @@ def test_a_stages_own_sampling_starts_from_the_presets(stage, tmp_path):
     ("csd.form=kl", "form=kl is unknown: use sid or dmd"),
     ("tune.form=", "form= is unknown"),
     ("csd.start=dd1", "start=dd1 is unknown: use gts, warm, csd"),
-    ("csd.pair_share=1.5", "pair_share=1.5 must lie in"),
+    ("csd.pair_share=1.5", "pair_share=1.5 must be a number in [0, 1]"),
     ("sampling.top_p=0", "top_p=0.0 must lie in"),
     ("gts.sampling.top_k=-1", "top_k=-1 must be a whole number"),
     ("sampling.temperature=0", "temperature=0.0 must be a positive number"),

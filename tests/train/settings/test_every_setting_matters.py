@@ -9,10 +9,10 @@ import torch
 
 from dd2core.errors import DD2Error
 from dd2core.sampling import Sampling
-from dd2core.store.files import write_tensors
+from dd2core.store.files import read_tensors, write_tensors
 from tests.support import tiny
 from tests.support.train_helpers import config
-from tests.train.settings.toy_stages import computed, sequences, toy
+from tests.train.settings.toy_stages import computed, counted, job, sequences, toy
 from train.engine.assemble import load_generator, new_discriminator, new_tokenizer
 from train.settings.schema import Config, Stage
 
@@ -126,6 +126,8 @@ NOTHING = {
        for stage in ("dd1", "warm", "classifier")},
 }
 ELSEWHERE = {  # what takes a file, or a deeper teacher
+    **{f"{stage}.start_share": "test_a_part_of_what_the_generator_began_as_is_kept"
+       for stage in ("csd", "tune")},
     **{f"{stage}.adversarial_depth": "test_the_discriminator_has_as_many_blocks_as_are_asked_for"
        for stage in ("csd", "tune")},
     "head.generator_depth": "test_the_generator_has_the_first_blocks_of_a_deeper_network",
@@ -233,6 +235,25 @@ def test_the_generator_has_the_first_blocks_of_a_deeper_network(tmp_path):
     cfg.head.generator_depth = 4
     with pytest.raises(DD2Error, match=r"head\.generator_depth=4 must be .* the teacher's 3"):
         load_generator(cfg, teacher, path, False)
+
+
+@pytest.mark.parametrize("stage, began", [("csd", "gts"), ("tune", "gts")])
+def test_a_part_of_what_the_generator_began_as_is_kept(stage, began, tmp_path):
+    kept, folder = {}, tmp_path / stage
+    for share in (0.0, 0.25):
+        cfg = toy({f"{stage}.start_share": share}, tmp_path)
+        with counted():
+            torch.manual_seed(0)
+            made = job(stage, cfg)
+            state = made.networks["generator"].state_dict()
+            write_tensors(tmp_path / began / "generator.safetensors",
+                          {k: torch.full_like(a, 2.0) for k, a in state.items()})
+            made.finish(folder)
+        kept[share] = read_tensors(folder / "generator.safetensors")
+    for k, a in kept[0.0].items():
+        torch.testing.assert_close(kept[0.25][k], 0.75 * a + 0.5, rtol=1e-2, atol=2e-3)
+    with pytest.raises(DD2Error, match=r"csd\.start_share needs a generator that was trained"):
+        config("csd.start_share=0.5", "csd.generator_from_teacher=true")
 
 
 def test_a_tokenizer_begins_from_a_file(out):
