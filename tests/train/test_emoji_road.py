@@ -24,6 +24,8 @@ SMALL = [*SHORT, "tokenizer.width=16", "tokenizer.z_channels=16", "tokenizer.num
          "tokenizer.adversarial_from=1", "teacher.depth=2", "teacher.width=24", "teacher.heads=1",
          "head.depth=1", "head.width=16", "warm.pairs=16", "warm.pair_batch=16", "dd1.pairs=16",
          "csd.guidance_first=1", "csd.grid_every=1", "threads=1"]
+TUNE = ("tune.guidance_first=1", "tune.grid_every=1", "tune.adversarial_depth=1",
+        "tune.adversarial_from=1")
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +45,12 @@ def in_process(monkeypatch):
     monkeypatch.setattr(launch, "call", call)
 
 
-@pytest.mark.parametrize("preset, average", [("emoji-llamagen", ()),
-                                             ("emoji-var", ("csd.average=[1,2]",))])
-def test_pictures_become_a_model_of_their_classes(preset, average, pictures, tmp_path, in_process):
+@pytest.mark.parametrize("preset, more", [("emoji-llamagen", TUNE),
+                                          ("emoji-var", ("csd.average=[1,2]",))])
+def test_pictures_become_a_model_of_their_classes(preset, more, pictures, tmp_path, in_process):
     assert sum(1 for _ in pictures.rglob("*.png")) >= 60
     plain, out = tmp_path / "plain", tmp_path / "run"
-    common = [f"preset={preset}", f"data={pictures}", *SMALL, *average]
+    common = [f"preset={preset}", f"data={pictures}", *SMALL, *more]
     assert cli("tokenizer", *common, f"out={plain}", "tokenizer.init=null",
                "tokenizer.perceptual=0", "tokenizer.adversarial=0", "tokenizer.decoder_only=false",
                "tokenizer.decoder_res_blocks=null") is None
