@@ -10,7 +10,7 @@ from tests.docs.reading import README, ROOT, made, without_code
 from train import report
 
 EXPERIMENTS = ROOT / "docs/experiments.md"
-RESULTS = [ROOT / where / name for name in ("fashion-llamagen", "fashion-var")
+RESULTS = [ROOT / where / name for name in ("fashion-llamagen", "fashion-var", "emoji-llamagen")
            for where in ("assets", "docs/results")]
 RESULTS = [folder / "results" if folder.parent.name == "assets" else folder for folder in RESULTS]
 SOURCES = {  # what README says outside of its made tables → where it is from
