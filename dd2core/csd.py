@@ -8,6 +8,7 @@ knows nothing of disk, logging or ranks, only which part of a batch is its own.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -119,8 +120,7 @@ class CSDTrainer:
         self.optimizers = {generator: generator_optimizer, guidance: guidance_optimizer}
         self.discriminator = discriminator
         if discriminator is not None:
-            assert discriminator_optimizer is not None, "a discriminator comes with its optimiser"
-            self.optimizers[discriminator] = discriminator_optimizer
+            self.optimizers[discriminator] = cast(torch.optim.Optimizer, discriminator_optimizer)
         self.o, self.adversarial = options, options.adversarial
         self.after_backward = after_backward or (lambda module: None)
         self.before_part, self.total = before_part, total or (lambda a: a)

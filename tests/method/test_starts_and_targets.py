@@ -58,8 +58,9 @@ def test_an_unknown_target_is_one_sentence():
     (("csd.guidance_from_teacher=true",), ["guidance"])])
 def test_g_or_psi_starts_as_the_teacher_with_a_fresh_head(words, fresh, monkeypatch):
     teacher = tiny.teacher()
-    monkeypatch.setattr(csd_stage, "load_score_model",
-                        lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
+    for name in ("load_score_model", "load_generator"):
+        monkeypatch.setattr(csd_stage, name,
+                            lambda cfg, teacher, path, bf16: tiny.score_model(teacher, 1))
     cfg = config("csd.start=gts", "csd.pair_share=0", *words)
     tokens = torch.randint(32, (6, 16))
     data = TokenData(tokens, torch.zeros(6).long(), tokens, torch.zeros(6).long())
