@@ -276,7 +276,8 @@ def save_folder(folder: Path, model: Model, dtype: torch.dtype | None = None,
         h = model.generator.head
         g = model.generator
         blocks = len(g.backbone.blocks)
-        fewer = blocks if blocks < len(teacher.transformer.backbone.blocks) else None
+        whole = len(cast(Any, teacher.transformer).backbone.blocks)
+        fewer = blocks if blocks < whole else None
         head = dataclasses.asdict(Head(h.out.in_features, h.depth, g.t_init, g.prediction, fewer))
     write_json(folder / CONFIG, {
         "format": FORMAT, "name": model.name, "family": model.family, "parts": list(parts),
