@@ -48,7 +48,7 @@ def csd_step(o: CSDStage, teacher: Teacher, networks: list) -> Step:
         eps = torch.randn(batch, teacher.num_tokens, teacher.code_dim)
         made = trainer.passes(Batch(eps, real[1], real=real), parts)
         done("pass of G")
-        names = dict(zip(networks, ("G", "psi", "discriminator"), strict=False))
+        names = {trainer.generator: "G", trainer.guidance: "psi", judge: "discriminator"}
         for network, loss in trainer.updates():
             network.zero_grad(set_to_none=True)
             backward_mean(network, trainer.losses(network, loss, made), len(parts))

@@ -1,0 +1,1 @@
+"""Training steps of CSD: the adversarial term, batches in several passes."""
