@@ -281,11 +281,12 @@ class CSDTrainer:
     def deceive(self, discriminator: Discriminator, made: GeneratorPass) -> Tensor:
         """The adversarial term of G: its codes, with the gradient going to its vectors straight
         through the rounding, are to be taken for data (method §4 (9))."""
-        x = made.x + (self.teacher.vectors(made.tokens) - made.x).detach()
-        with frozen(discriminator):
-            loss = adversarial_loss(discriminator(*self._noised(x, made), made.labels))
+        codes = self.teacher.vectors(made.tokens).detach().requires_grad_()
+        with frozen(discriminator):  # backward too: checkpointed blocks are computed again there
+            loss = adversarial_loss(discriminator(*self._noised(codes, made), made.labels))
+            gradient, = torch.autograd.grad(loss, codes)
         made.numbers["adversarial"] = loss.detach()
-        return loss
+        return loss.detach() + ((made.x - made.x.detach()) * gradient).sum()
 
     def _noised(self, x: Tensor, made: GeneratorPass) -> tuple[Tensor, Tensor]:
         """x_t (B, L, C) and t (B, 1, 1), one time per image, for vectors like those of `made`."""

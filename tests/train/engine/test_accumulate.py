@@ -89,7 +89,9 @@ def runs(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("folder", ["one-by-four", "two-by-two", "sharded"])
 def test_every_division_of_a_batch_trains_the_same_weights(runs, folder):
-    """csd and tune start from files of float16, where a rounding before them may be a unit."""
+    """csd and tune start from files of float16, where a rounding before them may be a unit; tune's
+    discriminator, whose head starts at zero, takes it further. In float64 the divisions agree to
+    1e-12: tests/method/csd/test_accumulate.py."""
     for stage in STAGES if folder != "sharded" else ("csd",):
         one, other = runs / "one" / stage, runs / folder / stage
         exact = stage not in ("csd", "tune")
@@ -97,7 +99,7 @@ def test_every_division_of_a_batch_trains_the_same_weights(runs, folder):
             assert_same_state(one, other)
         else:
             nets = (load_state(f / "state.pt")["networks"] for f in (one, other))
-            torch.testing.assert_close(*nets, rtol=1e-3, atol=2e-4)
+            torch.testing.assert_close(*nets, rtol=1e-3, atol=1e-3 if stage == "tune" else 2e-4)
         for a, b in zip(metrics(one), metrics(other), strict=True):
             a.pop("entropy", None), b.pop("entropy", None)  # of a pass's tokens
             near = {"rel": 1e-4} if exact else {"rel": 1e-2, "abs": 0.03}
