@@ -23,6 +23,10 @@ equation has one function, and a test in tests/method (tests/test_references.py 
         test_losses.py::test_sid_is_its_formula_in_value_and_in_gradient
     (7) loss CSD, DMD form        losses.csd_loss_dmd
         test_losses.py::test_the_gradient_of_dmd_is_the_gap_over_omega
+    (8) loss of the discriminator losses.discriminator_loss
+        test_losses.py::test_the_discriminator_wants_data_high_and_samples_low
+    (9) adversarial loss of G     losses.adversarial_loss
+        test_losses.py::test_the_adversarial_loss_wants_samples_high
 """
 
 from dd2core.errors import DD2Error

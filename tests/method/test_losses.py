@@ -1,14 +1,18 @@
 """The three losses (method §4): their minima, their gradients, and where no gradient may go."""
 
+import math
+
 import pytest
 import torch
 
 from dd2core.losses import (
     CSD_FORMS,
     CSDLossOptions,
+    adversarial_loss,
     csd_loss,
     csd_loss_dmd,
     csd_loss_sid,
+    discriminator_loss,
     distance_weight,
     fcs_loss,
     gts_loss,
@@ -217,3 +221,16 @@ def test_csd_moves_free_particles_onto_the_teachers_codes_in_its_proportions(csd
     end = x.detach().flatten()
     assert (end.abs() - 1).abs().median() < 0.1  # on the codes
     assert (end > 0).float().mean().item() == pytest.approx(0.75, abs=0.1)
+
+
+def test_the_discriminator_wants_data_high_and_samples_low():
+    real, fake = torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5], [3.0], [-4.0]])
+    terms = [math.log(1 + math.exp(-z)) for z in (2.0, -1.0)]
+    terms += [math.log(1 + math.exp(z)) for z in (0.5, 3.0, -4.0)]
+    expected = sum(terms[:2]) / 2 + sum(terms[2:]) / 3
+    assert discriminator_loss(real, fake).item() == pytest.approx(expected)
+
+
+def test_the_adversarial_loss_wants_samples_high():
+    expected = (math.log(1 + math.exp(-2.0)) + math.log(1 + math.exp(5.0))) / 2
+    assert adversarial_loss(torch.tensor([2.0, -5.0])).item() == pytest.approx(expected)

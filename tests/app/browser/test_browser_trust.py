@@ -19,7 +19,8 @@ new MutationObserver(() => {
 STEPS = """window.steps = [0];
 new MutationObserver(() => {
   if (document.querySelector("#machine").innerText.includes("seed 77")) return;
-  window.steps.push(+document.querySelector("#teacher .dd2-panel").dataset.step);
+  const panel = document.querySelector("#teacher .dd2-panel"); /* none before the first preview */
+  if (panel) window.steps.push(+panel.dataset.step);
 }).observe(document.querySelector("#teacher"),
   {childList: true, subtree: true, attributes: true})"""
 
@@ -85,6 +86,7 @@ def test_compare_while_it_runs_starts_again_and_stop_leaves_no_old_ratio(
     tab.click("#compare")
     tab.wait_for_function("!document.querySelector('.dd2-done')")
     assert tab.locator("#download").is_disabled()
+    tab.wait_for_selector("#teacher .dd2-panel")
     tab.click("#stop")
     tab.wait_for_selector("#verdict >> text=Stopped")
     tab.wait_for_timeout(400)

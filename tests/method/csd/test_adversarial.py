@@ -5,7 +5,7 @@ import torch
 
 from dd2core.csd import Batch, CSDOptions, CSDTrainer
 from dd2core.errors import DD2Error
-from dd2core.losses import adversarial_loss, discriminator_loss
+from dd2core.losses import adversarial_loss
 from dd2core.score_model import Discriminator
 from tests.method.test_csd import LABELS, B, C, L, V, adam, changed, snapshot
 from tests.support import tiny, tiny_var
@@ -34,12 +34,6 @@ def test_it_begins_undecided_and_its_losses_say_so():
     assert t.tell_apart(made).item() == pytest.approx(2 * torch.tensor(2.0).log().item())
     assert made.numbers["told_apart"] == 0.5
     assert t.deceive(t.discriminator, made).item() == pytest.approx(torch.tensor(2.0).log().item())
-
-
-def test_the_losses_want_data_high_and_samples_low_and_the_generator_the_opposite():
-    up, down = torch.full((2, 3), 4.0), torch.full((2, 3), -4.0)
-    assert discriminator_loss(up, down) < 0.05 < 7 < discriminator_loss(down, up)
-    assert adversarial_loss(up) < 0.05 < 3 < adversarial_loss(down)
 
 
 def test_each_network_learns_from_its_own_loss_alone():
